@@ -1,0 +1,70 @@
+//! The condition of a route as an expression: the short fields and Traefik's rule language meet here.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// A condition on a request. `Not` stands only before a `Match` (De Morgan is applied by the parser).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// True for every request.
+    Any,
+    And(Vec<Rule>),
+    Or(Vec<Rule>),
+    Not(Box<Rule>),
+    Match(Matcher),
+}
+
+/// One predicate.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matcher {
+    /// Lower-case ASCII host without port and without trailing dot.
+    Host(Arc<str>),
+    /// `*.example.com` written here as `example.com`: exactly one label before it.
+    HostSuffix(Arc<str>),
+    /// `Host(`*`)`: every host, the empty one included.
+    HostAny,
+    /// Unanchored, on the lower-case host.
+    HostRegexp(Arc<str>),
+    /// The whole path.
+    Path(Arc<str>),
+    /// Bytes, not segments: `/products` matches `/products-for-sale`.
+    PathPrefix(Arc<str>),
+    /// The native form `/users/{id}/files/*`: segments.
+    PathTemplate(PathTemplate),
+    /// Unanchored, on the routing path.
+    PathRegexp(Arc<str>),
+    /// Upper-case.
+    Method(Arc<str>),
+    Header { name: Arc<str>, value: Arc<str> },
+    /// The header is there, whatever its value (native `headers = { X-Debug = true }`).
+    HeaderPresent(Arc<str>),
+    HeaderRegexp { name: Arc<str>, regex: Arc<str> },
+    /// Some value of the key equals.
+    Query { name: Arc<str>, value: Arc<str> },
+    QueryPresent(Arc<str>),
+    QueryRegexp { name: Arc<str>, regex: Arc<str> },
+    /// In rules: the TCP peer. In the native `clients` field: the client after `trusted_proxies` (`trusted` true).
+    ClientIp { net: IpNet, trusted: bool },
+}
+
+/// `/users/{id}/*` in segments. `/api/*` matches `/api`, `/api/` and everything below; `/*` matches everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathTemplate {
+    /// As written.
+    pub text: Arc<str>,
+    pub segments: Vec<Segment>,
+    /// Ends with `/*`: anything may follow, or nothing.
+    pub tail: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Segment {
+    Literal(Arc<str>),
+    /// `{name}`: one non-empty segment.
+    Parameter(Arc<str>),
+}
