@@ -253,7 +253,10 @@ pub enum Scheme {
 #[serde(rename_all = "snake_case")]
 pub enum EndpointAddress {
     /// Host name or IP literal (without brackets) and port.
-    Tcp { host: Arc<str>, port: u16 },
+    Tcp {
+        host: Arc<str>,
+        port: u16,
+    },
     Unix(PathBuf),
 }
 
@@ -268,7 +271,10 @@ pub enum Strategy {
     P2c,
     IpHash,
     /// Consistent hash with bounded load.
-    Hash { by: HashKey, load_bound: f64 },
+    Hash {
+        by: HashKey,
+        load_bound: f64,
+    },
 }
 
 /// What a consistent hash looks at.

@@ -39,16 +39,31 @@ pub enum Matcher {
     PathRegexp(Arc<str>),
     /// Upper-case.
     Method(Arc<str>),
-    Header { name: Arc<str>, value: Arc<str> },
+    Header {
+        name: Arc<str>,
+        value: Arc<str>,
+    },
     /// The header is there, whatever its value (native `headers = { X-Debug = true }`).
     HeaderPresent(Arc<str>),
-    HeaderRegexp { name: Arc<str>, regex: Arc<str> },
+    HeaderRegexp {
+        name: Arc<str>,
+        regex: Arc<str>,
+    },
     /// Some value of the key equals.
-    Query { name: Arc<str>, value: Arc<str> },
+    Query {
+        name: Arc<str>,
+        value: Arc<str>,
+    },
     QueryPresent(Arc<str>),
-    QueryRegexp { name: Arc<str>, regex: Arc<str> },
+    QueryRegexp {
+        name: Arc<str>,
+        regex: Arc<str>,
+    },
     /// In rules: the TCP peer. In the native `clients` field: the client after `trusted_proxies` (`trusted` true).
-    ClientIp { net: IpNet, trusted: bool },
+    ClientIp {
+        net: IpNet,
+        trusted: bool,
+    },
 }
 
 /// `/users/{id}/*` in segments. `/api/*` matches `/api`, `/api/` and everything below; `/*` matches everything.

@@ -1,0 +1,2 @@
+//! The benchmark (under construction).
+fn main() {}

@@ -1,0 +1,50 @@
+//! Choosing an endpoint.
+
+use std::time::{Duration, Instant};
+
+use crate::endpoint::Endpoint;
+
+/// A balancing strategy. One value per service, shared by all workers.
+pub trait Balancer: Send + Sync + 'static {
+    /// Chooses one of the endpoints that are available and not yet tried; `None` when there is none.
+    fn pick(&self, pick: &Pick<'_>) -> Option<usize>;
+
+    /// Told how a request to an endpoint went.
+    fn observe(&self, endpoint: &Endpoint, seen: &Seen) {
+        let _ = (endpoint, seen);
+    }
+
+    /// As in the configuration, `round_robin`.
+    fn name(&self) -> &'static str;
+}
+
+/// What a choice is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Pick<'a> {
+    /// The service's endpoints, in the order of the configuration.
+    pub endpoints: &'a [Endpoint],
+    /// Hash of what the strategy hashes by, when it does.
+    pub key: Option<u64>,
+    /// Indices already tried for this request.
+    pub tried: &'a [usize],
+    /// Now.
+    pub now: Instant,
+}
+
+impl Pick<'_> {
+    /// May this endpoint be chosen?
+    pub fn allows(&self, index: usize) -> bool {
+        self.endpoints.get(index).is_some_and(Endpoint::is_available) && !self.tried.contains(&index)
+    }
+}
+
+/// How a request to an endpoint went.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// From the request sent to the answer's head (or to the failure).
+    pub latency: Duration,
+    /// The answer's status; `None` when there was no answer.
+    pub status: Option<u16>,
+    /// When it ended.
+    pub now: Instant,
+}

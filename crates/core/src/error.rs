@@ -1,0 +1,174 @@
+//! What can go wrong between a client and an endpoint: whose fault it is, and whether the request may be sent again.
+
+use std::borrow::Cow;
+
+/// An error of the data path. Small, cheap, and never holds what a client must not see in its `kind`; `detail` is for
+/// logs.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind:?}{}", detail_text(.detail))]
+pub struct Error {
+    /// What happened.
+    pub kind: Kind,
+    /// Was the request certainly not processed by any endpoint, so that sending it again is safe whatever its method?
+    pub unsent: bool,
+    /// For logs and for trusted eyes.
+    pub detail: Option<Cow<'static, str>>,
+}
+
+fn detail_text(detail: &Option<Cow<'static, str>>) -> String {
+    detail.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
+}
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The client's.
+    Client,
+    /// The endpoint's, or the way to it.
+    Upstream,
+    /// Ours, or the configuration's.
+    Gateway,
+}
+
+/// Everything that the gateway itself can answer with. `answer.rs` maps each to a status, a problem type, a
+/// `Proxy-Status` error (RFC 9209 §2.3), a gRPC status and a log reason, without a wildcard arm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    // The client's
+    /// The request breaks the protocol (framing, syntax).
+    BadRequest,
+    /// The path cannot be put into canonical form, or holds what the listener refuses.
+    BadPath,
+    /// A request head larger than allowed.
+    HeadersTooLarge,
+    /// A request target longer than allowed.
+    UriTooLong,
+    /// A body larger than allowed.
+    BodyTooLarge,
+    /// The head, or the body, came too slowly.
+    RequestTimeout,
+    /// The client went away.
+    ClientGone,
+    /// `Content-Length` or `Transfer-Encoding` the gateway does not support.
+    LengthRequired,
+    /// No route takes this request.
+    NoRoute,
+    /// A route takes this path, but not this method.
+    MethodNotAllowed,
+    /// A policy refused it (an address list, for instance).
+    Denied,
+    /// Too many requests.
+    RateLimited,
+    /// An authority that this connection may not serve.
+    Misdirected,
+    /// An expectation other than `100-continue`.
+    ExpectationFailed,
+    /// A version, method or upgrade that is not served.
+    NotImplemented,
+    /// HTTP version not supported.
+    VersionNotSupported,
+    /// The request passed this gateway before.
+    Loop,
+    // The endpoint's
+    /// The service has no endpoint at all.
+    NoEndpoints,
+    /// None of its endpoints is in service.
+    NoHealthyEndpoints,
+    /// A name that does not resolve.
+    DnsError,
+    /// The endpoint refused the connection.
+    ConnectionRefused,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// Connecting failed otherwise.
+    ConnectFailed,
+    /// The endpoint's certificate was not accepted.
+    TlsCertificate,
+    /// The TLS handshake failed otherwise.
+    TlsProtocol,
+    /// The endpoint closed or reset the connection before its answer was complete.
+    ConnectionTerminated,
+    /// The answer's head did not come in time.
+    ResponseTimeout,
+    /// The answer's body stopped coming.
+    ReadTimeout,
+    /// The endpoint did not take the request in time.
+    WriteTimeout,
+    /// The answer breaks the protocol.
+    BadResponse,
+    /// The answer's head is larger than allowed.
+    ResponseHeadersTooLarge,
+    /// The answer's body ended before its length.
+    ResponseIncomplete,
+    /// The endpoint did not switch protocols as asked.
+    UpgradeFailed,
+    // Ours
+    /// As many connections to the endpoint as allowed.
+    ConnectionLimit,
+    /// The total time of the route is up.
+    TotalTimeout,
+    /// A part of the configuration that this route needs is not usable.
+    Misconfigured,
+    /// The gateway is shutting down.
+    ShuttingDown,
+    /// A bug.
+    Internal,
+}
+
+impl Error {
+    /// An error without detail.
+    pub fn new(kind: Kind) -> Error {
+        Error { kind, unsent: false, detail: None }
+    }
+
+    /// An error with detail for the log.
+    pub fn because(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Error {
+        Error { kind, unsent: false, detail: Some(detail.into()) }
+    }
+
+    /// Marks the request as certainly not processed.
+    pub fn unsent(mut self) -> Error {
+        self.unsent = true;
+        self
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        self.kind.fault()
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Error {
+        Error::new(kind)
+    }
+}
+
+impl Kind {
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        use Kind::*;
+        match self {
+            BadRequest | BadPath | HeadersTooLarge | UriTooLong | BodyTooLarge | RequestTimeout
+            | ClientGone | LengthRequired | NoRoute | MethodNotAllowed | Denied | RateLimited
+            | Misdirected | ExpectationFailed | NotImplemented | VersionNotSupported | Loop => Fault::Client,
+            NoEndpoints
+            | NoHealthyEndpoints
+            | DnsError
+            | ConnectionRefused
+            | ConnectTimeout
+            | ConnectFailed
+            | TlsCertificate
+            | TlsProtocol
+            | ConnectionTerminated
+            | ResponseTimeout
+            | ReadTimeout
+            | WriteTimeout
+            | BadResponse
+            | ResponseHeadersTooLarge
+            | ResponseIncomplete
+            | UpgradeFailed => Fault::Upstream,
+            ConnectionLimit | TotalTimeout | Misconfigured | ShuttingDown | Internal => Fault::Gateway,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A request on its way: what every stage and every middleware sees.
+
+use std::{
+    any::Any,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::StatusCode;
+
+use crate::{BoxFuture, Error, Fields, Request};
+
+/// A request with what is known about it so far. Lives from the arrival of a head to the last byte of the answer.
+pub struct Exchange {
+    /// The request; middlewares may change it before it is forwarded.
+    pub request: Request,
+    /// The connection it came on.
+    pub connection: Arc<Connection>,
+    /// The client's side while the exchange lasts: is it still there, and interim answers to it.
+    pub client_link: Arc<dyn ClientLink>,
+    /// The client's address: the peer, or what a trusted proxy said of it.
+    pub client: IpAddr,
+    /// `https` or `http`, as the client used it: this connection's, or what a trusted proxy said.
+    pub secure: bool,
+    /// When the head was complete.
+    pub started: Instant,
+    /// The chosen route's name; empty before routing.
+    pub route: Arc<str>,
+    /// Values of the route's `{parameters}`: name and value (still percent-encoded).
+    pub parameters: Vec<(Arc<str>, String)>,
+    /// The request's id: accepted from a trusted peer or generated, when a middleware or an error needed one.
+    pub id: Option<Box<str>>,
+    /// What middlewares remember between request and answer; see [`Exchange::remember`].
+    slots: Vec<Box<dyn Any + Send>>,
+}
+
+/// Facts of one client connection, shared by all requests on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The TCP peer.
+    pub peer: SocketAddr,
+    /// The peer's IP address as text, as `X-Forwarded-For` wants it.
+    pub peer_text: Box<str>,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// Is the peer one of the listener's trusted proxies?
+    pub trusted: bool,
+    /// TLS facts; `None` on plaintext.
+    pub tls: Option<TlsFacts>,
+    /// The protocol in use.
+    pub protocol: Protocol,
+    /// A number that is unique in this process, for logs.
+    pub id: u64,
+}
+
+/// What is known of a TLS connection.
+#[derive(Debug, Clone, Default)]
+pub struct TlsFacts {
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite's IANA name.
+    pub cipher: &'static str,
+    /// The name the client asked for.
+    pub sni: Option<Box<str>>,
+    /// The client's certificate, DER, when it gave one that was verified.
+    pub client_certificate: Option<Arc<[u8]>>,
+}
+
+/// Protocol spoken with the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.0 or 1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// HTTP/3.
+    Http3,
+}
+
+impl Protocol {
+    /// As in `Via` (RFC 9110 §7.6.3): `1.1`, `2`, `3`.
+    pub fn version(self) -> &'static str {
+        match self {
+            Protocol::Http1 => "1.1",
+            Protocol::Http2 => "2",
+            Protocol::Http3 => "3",
+        }
+    }
+}
+
+/// The client's side of an exchange.
+pub trait ClientLink: Send + Sync {
+    /// Ready when the client went away. Registers the task for wake-up; costs no system call while nothing happens.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Sends an interim answer (100, 103 …) ahead of the final one. Protocols that cannot, drop it.
+    fn interim<'a>(&'a self, status: StatusCode, fields: &'a Fields) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// A client that never leaves and takes no interim answers: for tests and for requests of our own.
+pub struct NoLink;
+
+impl ClientLink for NoLink {
+    fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn interim<'a>(&'a self, _: StatusCode, _: &'a Fields) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl Exchange {
+    /// A fresh exchange; client address and scheme are those of the connection until forwarding headers are read.
+    pub fn new(
+        request: Request,
+        connection: Arc<Connection>,
+        client_link: Arc<dyn ClientLink>,
+        started: Instant,
+    ) -> Exchange {
+        Exchange {
+            request,
+            client: connection.peer.ip(),
+            secure: connection.tls.is_some(),
+            connection,
+            client_link,
+            started,
+            route: empty(),
+            parameters: Vec::new(),
+            id: None,
+            slots: Vec::new(),
+        }
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// Keeps a value of a middleware's own until the answer comes by. One value per type.
+    pub fn remember<T: Any + Send>(&mut self, value: T) {
+        self.slots.retain(|slot| !slot.is::<T>());
+        self.slots.push(Box::new(value));
+    }
+
+    /// The value of this type, if one was remembered.
+    pub fn recall<T: Any + Send>(&self) -> Option<&T> {
+        self.slots.iter().find_map(|slot| slot.downcast_ref())
+    }
+
+    /// An exchange for tests, from 127.0.0.1.
+    pub fn for_test(request: Request) -> Exchange {
+        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let connection = Connection {
+            peer: SocketAddr::from(([127, 0, 0, 1], 50000)),
+            peer_text: "127.0.0.1".into(),
+            local,
+            listener: "web".into(),
+            trusted: false,
+            tls: None,
+            protocol: Protocol::Http1,
+            id: 1,
+        };
+        Exchange::new(request, Arc::new(connection), Arc::new(NoLink), Instant::now())
+    }
+}
+
+/// The empty name, allocated once per thread.
+fn empty() -> Arc<str> {
+    thread_local!(static EMPTY: Arc<str> = Arc::from(""));
+    EMPTY.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""))
+}

@@ -1,0 +1,29 @@
+//! The vocabulary of Portcullis as types and traits: no sockets, no runtime.
+//!
+//! `client → listener → route → middlewares → service → endpoint`, and back through the middlewares in reverse.
+
+pub mod answer;
+pub mod balance;
+pub mod body;
+pub mod builtin;
+pub mod endpoint;
+pub mod error;
+pub mod exchange;
+pub mod fields;
+pub mod keep;
+pub mod known;
+pub mod middleware;
+pub mod path;
+pub mod request;
+
+pub use answer::{Answer, Source};
+pub use body::{Appended, Body, Frame, Stream};
+pub use error::{Error, Fault, Kind};
+pub use exchange::{Connection, Exchange, Protocol};
+pub use fields::Fields;
+pub use known::Known;
+pub use middleware::{Decision, Done, Flow, Middleware};
+pub use request::Request;
+
+/// A boxed future that may be sent between threads.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

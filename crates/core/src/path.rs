@@ -1,0 +1,1 @@
+//! The canonical form of a path: what is routed is what is forwarded.

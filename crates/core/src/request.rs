@@ -1,0 +1,164 @@
+//! A request: method, canonical target, authority and fields over one buffer, and a body.
+
+use http::Method;
+
+use crate::{
+    body::Body,
+    fields::{Fields, Span},
+};
+
+/// A request as the gateway sees it, whatever the protocol it came by.
+///
+/// The target is kept in canonical form (see [`crate::path`]); what routing saw is what is forwarded. Path, query and
+/// authority are ranges of the buffer of the fields, so that a request costs no string of its own.
+#[derive(Debug)]
+pub struct Request {
+    /// The method, case-sensitive.
+    pub method: Method,
+    /// The header fields. `Host` is not among them: see [`Request::authority`].
+    pub fields: Fields,
+    /// The body.
+    pub body: Body,
+    path: Span,
+    query: Option<Span>,
+    authority: Span,
+    host_end: u32,
+    original_path: Span,
+    original_query: Option<Span>,
+    /// The `:protocol` of an extended CONNECT (RFC 8441), or the `Upgrade` token of an HTTP/1.1 upgrade: what the
+    /// client wants to speak instead of HTTP. Only `websocket` and other tokens that passed the listener's checks.
+    pub upgrade: Option<Box<str>>,
+    /// `Expect: 100-continue` was sent and has not been answered yet.
+    pub expects_continue: bool,
+}
+
+impl Request {
+    /// A request for `/` with nothing in it.
+    pub fn new(method: Method) -> Request {
+        let mut fields = Fields::new();
+        let path = fields.store(b"/");
+        Request {
+            method,
+            fields,
+            body: Body::Empty,
+            path,
+            query: None,
+            authority: Span::default(),
+            host_end: 0,
+            original_path: path,
+            original_query: None,
+            upgrade: None,
+            expects_continue: false,
+        }
+    }
+
+    /// Sets the canonical path and query as they arrived: also the "original" ones, for logs.
+    pub fn arrive(&mut self, path: &str, query: Option<&str>) {
+        self.path = self.fields.store(path.as_bytes());
+        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+        self.original_path = self.path;
+        self.original_query = self.query;
+    }
+
+    /// The canonical path, percent-encoded, starting with `/` (or `*` for `OPTIONS *`).
+    pub fn path(&self) -> &str {
+        self.text(self.path)
+    }
+
+    /// The query without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|span| self.text(span))
+    }
+
+    /// Path as the client asked for it (canonical, before any rewriting).
+    pub fn original_path(&self) -> &str {
+        self.text(self.original_path)
+    }
+
+    /// Query as the client sent it, before any rewriting.
+    pub fn original_query(&self) -> Option<&str> {
+        self.original_query.map(|span| self.text(span))
+    }
+
+    /// Replaces the path to be forwarded. The caller hands over a canonical path.
+    pub fn set_path(&mut self, path: &str) {
+        self.path = self.fields.store(path.as_bytes());
+    }
+
+    /// Replaces the query to be forwarded.
+    pub fn set_query(&mut self, query: Option<&str>) {
+        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+    }
+
+    /// Takes the first `bytes` bytes of the path away, which must leave a rest that starts with `/` or is empty (then
+    /// the path becomes `/`). Costs no copy.
+    pub fn strip_path(&mut self, bytes: usize) {
+        let rest = Span { start: self.path.start + bytes as u32, end: self.path.end };
+        if rest.start >= rest.end {
+            self.path = self.fields.store(b"/");
+        } else if self.fields.slice(rest).first() == Some(&b'/') {
+            self.path = rest;
+        } else {
+            let joined = [b"/", self.fields.slice(rest)].concat();
+            self.path = self.fields.store(&joined);
+        }
+    }
+
+    /// Host and port as the client named them, lower-cased; empty when it named none.
+    pub fn authority(&self) -> &str {
+        self.text(self.authority)
+    }
+
+    /// The host alone: lower-case, without port and trailing dot, IPv6 in brackets.
+    pub fn host(&self) -> &str {
+        self.text(Span { start: self.authority.start, end: self.host_end })
+    }
+
+    /// Sets the authority; it is stored in lower case. The caller has validated it.
+    pub fn set_authority(&mut self, authority: &str) {
+        self.authority = self.fields.store(authority.to_ascii_lowercase().as_bytes());
+        let host = host_of(authority);
+        self.host_end = self.authority.start + host.len() as u32;
+    }
+
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.fields.slice(span)).unwrap_or_default()
+    }
+}
+
+/// The host of an authority: without port and trailing dot. Brackets of an IPv6 literal stay.
+fn host_of(authority: &str) -> &str {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']').and_then(|end| authority.get(..end + 2)).unwrap_or(authority),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_is_the_authority_without_port_and_dot() {
+        for (authority, host) in
+            [("A.example:80", "a.example"), ("a.example.", "a.example"), ("[::1]:8080", "[::1]"), ("", "")]
+        {
+            let mut request = Request::new(Method::GET);
+            request.set_authority(authority);
+            assert_eq!(request.host(), host);
+        }
+    }
+
+    #[test]
+    fn stripping_leaves_a_path() {
+        for (path, bytes, left) in
+            [("/api/x", 4, "/x"), ("/api", 4, "/"), ("/api/x", 5, "/x"), ("/api/", 4, "/")]
+        {
+            let mut request = Request::new(Method::GET);
+            request.arrive(path, Some("q=1"));
+            request.strip_path(bytes);
+            assert_eq!((request.path(), request.original_path(), request.query()), (left, path, Some("q=1")));
+        }
+    }
+}

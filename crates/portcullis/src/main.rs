@@ -1,0 +1,3 @@
+//! The Portcullis gateway.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Starts the real binary on real sockets.
