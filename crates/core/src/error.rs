@@ -1,6 +1,6 @@
 //! What can go wrong between a client and an endpoint: whose fault it is, and whether the request may be sent again.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// An error of the data path. Small, cheap, and never holds what a client must not see in its `kind`; `detail` is for
 /// logs.
@@ -13,6 +13,8 @@ pub struct Error {
     pub unsent: bool,
     /// For logs and for trusted eyes.
     pub detail: Option<Cow<'static, str>>,
+    /// When asking again makes sense, where that is known: `Retry-After` (RFC 9110 §10.2.3), rounded up to seconds.
+    pub retry_after: Option<Duration>,
 }
 
 fn detail_text(detail: &Option<Cow<'static, str>>) -> String {
@@ -118,17 +120,23 @@ pub enum Kind {
 impl Error {
     /// An error without detail.
     pub fn new(kind: Kind) -> Error {
-        Error { kind, unsent: false, detail: None }
+        Error { kind, unsent: false, detail: None, retry_after: None }
     }
 
     /// An error with detail for the log.
     pub fn because(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Error {
-        Error { kind, unsent: false, detail: Some(detail.into()) }
+        Error { kind, unsent: false, detail: Some(detail.into()), retry_after: None }
     }
 
     /// Marks the request as certainly not processed.
     pub fn unsent(mut self) -> Error {
         self.unsent = true;
+        self
+    }
+
+    /// Says when asking again makes sense.
+    pub fn retry_after(mut self, delay: Duration) -> Error {
+        self.retry_after = Some(delay);
         self
     }
 

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::known::Known;
+use crate::{known::Known, line::Line};
 
 /// A flat list of fields. Names compare without ASCII case; order and duplicates are kept.
 #[derive(Default)]
@@ -154,16 +154,36 @@ impl Fields {
         self.push_spans(name_span, value_span);
     }
 
+    /// Appends a field that was prepared beforehand: one copy, no look at its bytes.
+    pub fn append_line(&mut self, line: &Line) {
+        let at = self.adopt(line.bytes());
+        let (name, value) = line.spans();
+        let moved = |span: Span| Span { start: span.start + at, end: span.end + at };
+        self.present |= line.known().bit();
+        self.list.push(Entry { name: moved(name), value: moved(value), known: line.known(), live: true });
+    }
+
+    /// Removes every field of the prepared field's name, then appends it.
+    pub fn set_line(&mut self, line: &Line) {
+        self.remove_classified(line.known(), line.name().as_bytes());
+        self.append_line(line);
+    }
+
+    /// Removes every field of a name that was classified beforehand (by [`Known::of`]); tells whether there was one.
+    pub fn remove_classified(&mut self, known: Known, name: &[u8]) -> bool {
+        if known == Known::Other { self.remove_other(name) } else { self.remove_known(known) }
+    }
+
     /// Removes every field of the name; tells whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        let known = Known::of(name.as_bytes());
-        if known != Known::Other {
-            return self.remove_known(known);
-        }
+        self.remove_classified(Known::of(name.as_bytes()), name.as_bytes())
+    }
+
+    fn remove_other(&mut self, name: &[u8]) -> bool {
         let (bytes, mut found) = (&self.bytes, false);
         for entry in self.list.iter_mut().filter(|e| e.live && e.known == Known::Other) {
             let text = bytes.get(entry.name.start as usize..entry.name.end as usize).unwrap_or_default();
-            if text.eq_ignore_ascii_case(name.as_bytes()) {
+            if text.eq_ignore_ascii_case(name) {
                 entry.live = false;
                 found = true;
             }

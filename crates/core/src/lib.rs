@@ -10,8 +10,10 @@ pub mod endpoint;
 pub mod error;
 pub mod exchange;
 pub mod fields;
+pub mod id;
 pub mod keep;
 pub mod known;
+pub mod line;
 pub mod middleware;
 pub mod path;
 pub mod request;
@@ -22,6 +24,7 @@ pub use error::{Error, Fault, Kind};
 pub use exchange::{Connection, Exchange, Protocol};
 pub use fields::Fields;
 pub use known::Known;
+pub use line::Line;
 pub use middleware::{Decision, Done, Flow, Middleware};
 pub use request::Request;
 
