@@ -153,6 +153,51 @@ impl From<Kind> for Error {
 }
 
 impl Kind {
+    /// Every kind, in the order of the enum.
+    pub const ALL: [Kind; 38] = {
+        use Kind::*;
+        [
+            BadRequest,
+            BadPath,
+            HeadersTooLarge,
+            UriTooLong,
+            BodyTooLarge,
+            RequestTimeout,
+            ClientGone,
+            LengthRequired,
+            NoRoute,
+            MethodNotAllowed,
+            Denied,
+            RateLimited,
+            Misdirected,
+            ExpectationFailed,
+            NotImplemented,
+            VersionNotSupported,
+            Loop,
+            NoEndpoints,
+            NoHealthyEndpoints,
+            DnsError,
+            ConnectionRefused,
+            ConnectTimeout,
+            ConnectFailed,
+            TlsCertificate,
+            TlsProtocol,
+            ConnectionTerminated,
+            ResponseTimeout,
+            ReadTimeout,
+            WriteTimeout,
+            BadResponse,
+            ResponseHeadersTooLarge,
+            ResponseIncomplete,
+            UpgradeFailed,
+            ConnectionLimit,
+            TotalTimeout,
+            Misconfigured,
+            ShuttingDown,
+            Internal,
+        ]
+    };
+
     /// Whose fault it is.
     pub fn fault(self) -> Fault {
         use Kind::*;
@@ -178,5 +223,20 @@ impl Kind {
             | UpgradeFailed => Fault::Upstream,
             ConnectionLimit | TotalTimeout | Misconfigured | ShuttingDown | Internal => Fault::Gateway,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_all_and_in_order() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index, "{kind:?}");
+        }
+        // A kind added behind the last one must be added to the list too.
+        assert_eq!(Kind::ALL.last(), Some(&Kind::Internal));
+        assert_eq!(Kind::ALL.len(), Kind::Internal as usize + 1);
     }
 }
