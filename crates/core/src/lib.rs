@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod error;
 pub mod exchange;
 pub mod fields;
+pub mod forwarded;
 pub mod id;
 pub mod keep;
 pub mod known;

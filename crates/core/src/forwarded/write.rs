@@ -1,0 +1,168 @@
+//! Writing the forwarding fields of a request that goes on to an endpoint.
+
+use std::{cell::RefCell, io::Write, net::IpAddr};
+
+use crate::{
+    Exchange, Known,
+    fields::Span,
+    forwarded::node::{address, is_obfuscated, list},
+};
+
+thread_local! {
+    /// Where the lines are put together before they enter the fields in one copy.
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Fields written here, whatever stood there before.
+const WRITTEN: u64 = Known::XForwardedFor.bit()
+    | Known::XRealIp.bit()
+    | Known::XForwardedProto.bit()
+    | Known::XForwardedHost.bit()
+    | Known::XForwardedPort.bit()
+    | Known::Forwarded.bit();
+
+/// Writes `X-Forwarded-For` (the peer appended), `X-Real-IP`, `X-Forwarded-Proto`, `-Host`, `-Port`, `Forwarded` (our
+/// element appended) and `Via`. `gateway` is the gateway's name. To be called once per exchange, after
+/// [`receive`](super::receive) and the middlewares.
+pub fn send(x: &mut Exchange, gateway: &str) {
+    let text = TEXT.try_with(|text| text.try_borrow_mut().map(|mut text| std::mem::take(&mut *text)).ok());
+    let mut lines = Lines { text: text.ok().flatten().unwrap_or_default(), spans: [(0, 0, 0); 7], count: 0 };
+    lines.text.clear();
+    compose(x, gateway, &mut lines);
+    let fields = &mut x.request.fields;
+    fields.remove_set(WRITTEN);
+    let at = fields.adopt(&lines.text);
+    for &(start, value, end) in lines.spans.iter().take(lines.count) {
+        let name = Span { start: at + start, end: at + value - 2 };
+        fields.push_spans(name, Span { start: at + value, end: at + end });
+    }
+    let _ = TEXT.try_with(|text| text.try_borrow_mut().map(|mut kept| *kept = lines.text));
+}
+
+/// Lines put together: text, and where each line, its value and the value's end stand.
+struct Lines {
+    text: Vec<u8>,
+    spans: [(u32, u32, u32); 7],
+    count: usize,
+}
+
+impl Lines {
+    /// One line; `name` ends with `: `.
+    fn line(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len() as u32;
+        self.text.extend_from_slice(name.as_bytes());
+        let at = self.text.len() as u32;
+        value(&mut self.text);
+        let end = self.text.len() as u32;
+        self.text.extend_from_slice(b"\r\n");
+        if let Some(slot) = self.spans.get_mut(self.count) {
+            *slot = (start, at, end);
+            self.count += 1;
+        }
+    }
+}
+
+fn compose(x: &Exchange, gateway: &str, lines: &mut Lines) {
+    let (fields, connection) = (&x.request.fields, &*x.connection);
+    let authority = x.request.authority();
+    let direct = x.client == connection.peer.ip() || x.client == connection.peer.ip().to_canonical();
+    lines.line("X-Forwarded-For: ", |text| {
+        for value in fields.known_all(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            text.extend_from_slice(value);
+            text.extend_from_slice(b", ");
+        }
+        if !direct && !fields.has(Known::XForwardedFor) {
+            let _ = write!(text, "{}, ", x.client);
+        }
+        text.extend_from_slice(connection.peer_text.as_bytes());
+    });
+    lines.line("X-Real-IP: ", |text| {
+        if direct {
+            text.extend_from_slice(connection.peer_text.as_bytes());
+        } else {
+            let _ = write!(text, "{}", x.client);
+        }
+    });
+    lines.line("X-Forwarded-Proto: ", |text| text.extend_from_slice(x.scheme().as_bytes()));
+    let host = fields.known(Known::XForwardedHost).unwrap_or(authority.as_bytes());
+    if !host.is_empty() {
+        lines.line("X-Forwarded-Host: ", |text| push_clean(text, host));
+    }
+    lines.line("X-Forwarded-Port: ", |text| {
+        let said = fields.known(Known::XForwardedPort);
+        let port = said.or_else(|| port_of(host)).unwrap_or(if x.secure { b"443" } else { b"80" });
+        push_clean(text, port);
+    });
+    lines.line("Forwarded: ", |text| forwarded(x, gateway, direct, text));
+    lines.line("Via: ", |text| {
+        text.extend_from_slice(connection.protocol.version().as_bytes());
+        text.push(b' ');
+        push_clean(text, gateway.as_bytes());
+    });
+}
+
+/// What came before us, then our own element: who spoke to us, how, asking for what host.
+fn forwarded(x: &Exchange, gateway: &str, direct: bool, text: &mut Vec<u8>) {
+    let fields = &x.request.fields;
+    if fields.has(Known::Forwarded) {
+        for value in fields.known_all(Known::Forwarded) {
+            push_clean(text, value);
+            text.extend_from_slice(b", ");
+        }
+    } else if fields.has(Known::XForwardedFor) {
+        // RFC 7239 §7.4: the older list carried over. What is no address is unknown.
+        for entry in fields.known_all(Known::XForwardedFor).flat_map(list) {
+            push_node(text, address(entry));
+            if address(entry) == Some(x.client) {
+                push_origin(x, text);
+            }
+            text.extend_from_slice(b", ");
+        }
+    } else if !direct {
+        push_node(text, Some(x.client));
+        push_origin(x, text);
+        text.extend_from_slice(b", ");
+    }
+    push_node(text, Some(x.connection.peer.ip().to_canonical()));
+    text.extend_from_slice(if x.connection.tls.is_some() { b";proto=https" } else { b";proto=http" });
+    if !x.request.authority().is_empty() {
+        push_host(text, x.request.authority().as_bytes());
+    }
+    text.extend_from_slice(b";by=_");
+    text.extend(gateway.bytes().filter(|&byte| is_obfuscated(byte)));
+}
+
+/// Scheme and host as the client used them, where a trusted proxy said so.
+fn push_origin(x: &Exchange, text: &mut Vec<u8>) {
+    text.extend_from_slice(b";proto=");
+    text.extend_from_slice(x.scheme().as_bytes());
+    if let Some(host) = x.request.fields.known(Known::XForwardedHost) {
+        push_host(text, host);
+    }
+}
+
+fn push_host(text: &mut Vec<u8>, host: &[u8]) {
+    text.extend_from_slice(b";host=\"");
+    text.extend(host.iter().filter(|&&byte| byte > b' ' && byte != 0x7f && byte != b'"' && byte != b'\\'));
+    text.push(b'"');
+}
+
+fn push_node(text: &mut Vec<u8>, node: Option<IpAddr>) {
+    let _ = match node {
+        Some(IpAddr::V4(ip)) => write!(text, "for={ip}"),
+        Some(IpAddr::V6(ip)) => write!(text, "for=\"[{ip}]\""),
+        None => write!(text, "for=unknown"),
+    };
+}
+
+/// Without what could end the line.
+fn push_clean(text: &mut Vec<u8>, value: &[u8]) {
+    text.extend(value.iter().filter(|&&byte| (byte >= b' ' || byte == b'\t') && byte != 0x7f));
+}
+
+/// The port of an authority.
+fn port_of(authority: &[u8]) -> Option<&[u8]> {
+    let at = authority.iter().rposition(|&byte| byte == b':')?;
+    let port = authority.get(at + 1..)?;
+    (!port.is_empty() && port.iter().all(u8::is_ascii_digit)).then_some(port)
+}
