@@ -1,1 +1,22 @@
-//! Starts the real binary on real sockets.
+//! Starts the real gateway on real sockets: the harness of the end-to-end tests.
+//!
+//! `gateway` runs the binary, `endpoint`, `script`, `grpc` and `websocket` are what it forwards to, `client` and `raw`
+//! ask it. Nothing sleeps: `wait` polls until a deadline. Every process, port and file belongs to one test.
+
+pub mod certs;
+pub mod client;
+pub mod endpoint;
+pub mod gateway;
+pub mod grpc;
+pub mod metrics;
+pub mod raw;
+pub mod script;
+pub mod wait;
+pub mod websocket;
+
+pub use client::{Client, Reply, Version};
+pub use endpoint::Endpoint;
+pub use gateway::{Gateway, Setup};
+pub use raw::RawClient;
+pub use script::Script;
+pub use wait::{bounded, within};
