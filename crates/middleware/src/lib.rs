@@ -14,11 +14,13 @@ mod addresses;
 mod body_limit;
 mod canonical;
 mod client;
+mod cors;
 mod headers;
 mod ip_allow;
 mod ip_deny;
 mod ip_list;
 mod pattern;
+mod rate_limit;
 mod redirect;
 mod redirect_regex;
 mod redirect_scheme;
@@ -35,6 +37,7 @@ mod table_test;
 mod template;
 #[cfg(test)]
 mod testing;
+mod vary;
 
 use portcullis_core::middleware::{Row, row};
 
@@ -42,9 +45,11 @@ use portcullis_core::middleware::{Row, row};
 pub static TABLE: &[Row] = &[
     row::<add_prefix::AddPrefix>(),
     row::<body_limit::BodyLimit>(),
+    row::<cors::Cors>(),
     row::<headers::Headers>(),
     row::<ip_allow::IpAllow>(),
     row::<ip_deny::IpDeny>(),
+    row::<rate_limit::RateLimit>(),
     row::<redirect_regex::RedirectRegex>(),
     row::<redirect_scheme::RedirectScheme>(),
     row::<replace_path::ReplacePath>(),
