@@ -17,6 +17,7 @@ pub mod known;
 pub mod line;
 pub mod middleware;
 pub mod path;
+pub mod provider;
 pub mod request;
 
 pub use answer::{Answer, Source};
