@@ -71,10 +71,10 @@ impl Counted {
 impl Stream for Counted {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         let frame = std::task::ready!(self.inner.poll_frame(cx));
-        if let Some(Ok(Frame::Data(data))) = &frame {
-            if let Err(error) = self.count(data.len()) {
-                return Poll::Ready(Some(Err(error)));
-            }
+        if let Some(Ok(Frame::Data(data))) = &frame
+            && let Err(error) = self.count(data.len())
+        {
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(frame)
     }
@@ -87,12 +87,12 @@ impl Stream for Counted {
     ) -> Poll<Result<Appended, Error>> {
         let before = out.len();
         let appended = std::task::ready!(self.inner.poll_append(cx, out, limit))?;
-        if let Appended::Data(bytes) = appended {
-            if let Err(error) = self.count(bytes) {
-                // What is too much does not go on to the service.
-                out.truncate(before);
-                return Poll::Ready(Err(error));
-            }
+        if let Appended::Data(bytes) = appended
+            && let Err(error) = self.count(bytes)
+        {
+            // What is too much does not go on to the service.
+            out.truncate(before);
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(appended))
     }

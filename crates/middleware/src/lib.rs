@@ -14,6 +14,7 @@ mod addresses;
 mod body_limit;
 mod canonical;
 mod client;
+mod compress;
 mod cors;
 mod headers;
 mod ip_allow;
@@ -45,6 +46,7 @@ use portcullis_core::middleware::{Row, row};
 pub static TABLE: &[Row] = &[
     row::<add_prefix::AddPrefix>(),
     row::<body_limit::BodyLimit>(),
+    row::<compress::Compress>(),
     row::<cors::Cors>(),
     row::<headers::Headers>(),
     row::<ip_allow::IpAllow>(),

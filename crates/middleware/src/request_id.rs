@@ -108,11 +108,12 @@ fn is_id(text: &str) -> bool {
 
 impl Middleware for Identify {
     fn on_request<'a>(&'a self, x: &'a mut Exchange) -> Result<Flow<'a>, Error> {
-        if x.id.is_none() && self.trusts(x) {
-            if let Some(id) = self.sent(&x.request.fields) {
-                x.id = Some(id.into());
-                return Ok(Flow::Next);
-            }
+        if x.id.is_none()
+            && self.trusts(x)
+            && let Some(id) = self.sent(&x.request.fields)
+        {
+            x.id = Some(id.into());
+            return Ok(Flow::Next);
         }
         x.id_or_new();
         if let Some(id) = &x.id {

@@ -262,10 +262,10 @@ impl Middleware for Policy {
     fn on_request<'a>(&'a self, x: &'a mut Exchange) -> Result<Flow<'a>, Error> {
         let fields = &x.request.fields;
         let Some(origin) = fields.known_str(Known::Origin) else { return Ok(Flow::Next) };
-        if x.request.method == Method::OPTIONS {
-            if let Some(method) = fields.get_str("access-control-request-method") {
-                return Ok(Flow::Answer(self.preflight(x, origin, method)));
-            }
+        if x.request.method == Method::OPTIONS
+            && let Some(method) = fields.get_str("access-control-request-method")
+        {
+            return Ok(Flow::Answer(self.preflight(x, origin, method)));
         }
         // Remembered now: what follows may change the request's fields.
         if self.varies() && self.origins.allow(origin) {

@@ -118,10 +118,10 @@ impl Middleware for Edit {
         for line in &self.security.lines {
             answer.fields.set_line(line);
         }
-        if let Some(line) = &self.security.transport {
-            if x.secure || self.security.force_transport {
-                answer.fields.set_line(line);
-            }
+        if let Some(line) = &self.security.transport
+            && (x.secure || self.security.force_transport)
+        {
+            answer.fields.set_line(line);
         }
         // After the security fields: what is written out goes before a switch.
         self.response.apply_to(answer, x);
