@@ -4,8 +4,11 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod defaults;
 pub mod diagnostic;
 pub mod document;
 pub mod model;
+pub mod read;
 pub mod rule;
 pub mod scalar;
+pub mod written;
