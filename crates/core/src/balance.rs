@@ -14,6 +14,9 @@ pub trait Balancer: Send + Sync + 'static {
         let _ = (endpoint, seen);
     }
 
+    /// Forgets whose turn it is and starts over, as if new.
+    fn reset(&self) {}
+
     /// As in the configuration, `round_robin`.
     fn name(&self) -> &'static str;
 }
