@@ -1,0 +1,35 @@
+//! HTTP/2, both sides, over the `h2` crate directly: one task per client connection that drives the protocol, one per
+//! stream that serves its request.
+//!
+//! `h2` keeps the rules of RFC 9113 (states, HPACK, flow control, malformed heads); what is here is the translation to
+//! and from our requests, answers and bodies, the deadlines, and the budgets that a connection may not overspend.
+//!
+//! ```text
+//! server.rs   a connection: accept streams, age, idle, drain, budgets (meter.rs)
+//! stream.rs   a stream: request → serve → answer
+//! client.rs   a connection to an endpoint, and a request on it
+//! head.rs     heads          inbound.rs   bodies coming in
+//! link.rs     the client     outbound.rs  bodies going out      side.rs   a tunnel's side
+//! ```
+
+pub mod client;
+mod head;
+mod inbound;
+mod link;
+mod meter;
+mod outbound;
+pub mod server;
+mod side;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+pub use head::to_header_map;
+
+/// Flow-control window of one stream: what a peer may send ahead of its reader.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Flow-control window of a whole connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What one stream may hold of an outgoing body that the connection has not taken yet.
+const SEND_BUFFER: usize = 128 * 1024;
