@@ -1,0 +1,58 @@
+//! Values that are not counted but looked up when somebody asks: they belong to the running configuration.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::runtime::Runtime;
+
+/// Live values of the running configuration.
+pub trait Gauges {
+    /// Which configuration it is, counted from 1.
+    fn generation(&self) -> u64;
+
+    /// Calls `each` with every endpoint.
+    fn endpoints(&self, each: &mut dyn FnMut(&EndpointGauge<'_>));
+
+    /// Access log lines written, and lines dropped because the writer could not keep up or failed.
+    fn access_log_lines(&self) -> (u64, u64) {
+        (0, 0)
+    }
+}
+
+/// The live values of one endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointGauge<'a> {
+    /// The service's name.
+    pub service: &'a str,
+    /// Its URL.
+    pub endpoint: &'a str,
+    /// Is it in service?
+    pub up: bool,
+    /// Requests in flight, all workers together.
+    pub in_flight: u64,
+    /// Connections open, all workers together.
+    pub connections: u64,
+}
+
+impl Gauges for Runtime {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn endpoints(&self, each: &mut dyn FnMut(&EndpointGauge<'_>)) {
+        for service in self.services.values() {
+            for endpoint in &service.endpoints {
+                each(&EndpointGauge {
+                    service: &service.name,
+                    endpoint: &endpoint.url,
+                    up: endpoint.state.is_in_service(),
+                    in_flight: endpoint.state.in_flight.load(Relaxed).into(),
+                    connections: endpoint.state.connections.load(Relaxed).into(),
+                });
+            }
+        }
+    }
+
+    fn access_log_lines(&self) -> (u64, u64) {
+        self.access_log.as_ref().map_or((0, 0), |log| (log.written(), log.dropped()))
+    }
+}
