@@ -307,7 +307,6 @@ impl Drop for Gateway {
                 let _ = self.child.wait();
                 break;
             }
-            #[allow(clippy::disallowed_methods)] // `drop` cannot await
             std::thread::sleep(Duration::from_millis(5));
         }
         if std::thread::panicking() {
