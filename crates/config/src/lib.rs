@@ -4,11 +4,23 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod defaults;
+mod check;
 pub mod diagnostic;
 pub mod document;
+mod kinds;
+mod load;
+mod merge;
 pub mod model;
 pub mod read;
 pub mod rule;
 pub mod scalar;
+mod source;
 pub mod written;
+
+pub use diagnostic::{Code, Finding, Severity, render_all};
+pub use document::{Env, Format, NoEnv, ProcessEnv};
+pub use kinds::{AnyKind, KindProblem, Kinds};
+pub use load::{Around, Failure, Loaded, Outcome, Quarantine, load, load_file, load_text};
+pub use merge::Fragment;
+pub use model::Model;
+pub use source::{Disk, Files};

@@ -111,6 +111,12 @@ impl Fields {
         self.known(known).and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// Where the first value of a known name stands in the buffer.
+    pub fn known_span(&self, known: Known) -> Option<Span> {
+        let list: &[Entry] = if self.has(known) { &self.list } else { &[] };
+        list.iter().find(|e| e.live && e.known == known).map(|e| e.value)
+    }
+
     /// All values of a known name, in order.
     pub fn known_all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
         let list: &[Entry] = if self.has(known) { &self.list } else { &[] };

@@ -35,7 +35,11 @@ pub struct Request {
 impl Request {
     /// A request for `/` with nothing in it.
     pub fn new(method: Method) -> Request {
-        let mut fields = Fields::new();
+        Request::with_fields(method, Fields::new())
+    }
+
+    /// A request for `/` with these fields.
+    pub fn with_fields(method: Method, mut fields: Fields) -> Request {
         let path = fields.store(b"/");
         Request {
             method,
@@ -119,6 +123,18 @@ impl Request {
         self.authority = self.fields.store(authority.to_ascii_lowercase().as_bytes());
         let host = host_of(authority);
         self.host_end = self.authority.start + host.len() as u32;
+    }
+
+    /// Sets the authority to text that already stands in the buffer of the fields. The caller has validated it.
+    pub fn adopt_authority(&mut self, authority: Span) {
+        let text = self.text(authority);
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            let text = text.to_owned();
+            self.set_authority(&text);
+            return;
+        }
+        self.host_end = authority.start + host_of(text).len() as u32;
+        self.authority = authority;
     }
 
     fn text(&self, span: Span) -> &str {

@@ -1,1 +1,25 @@
-//! Portcullis: proxy.
+//! The data plane: listeners, routing, forwarding. [`serve::serve`] is the life of a request; start reading there.
+
+pub mod arrive;
+pub mod balance;
+pub mod buffers;
+pub mod clock;
+pub mod data;
+pub mod date;
+pub mod forward;
+pub mod h1;
+pub mod h2;
+pub mod health;
+pub mod io;
+pub mod limit;
+pub mod listen;
+pub mod observe;
+pub mod pages;
+pub mod route;
+pub mod runtime;
+pub mod serve;
+pub mod ticket;
+pub mod tls;
+pub mod worker;
+
+pub use data::{ApplyError, Data, Options};

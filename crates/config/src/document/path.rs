@@ -48,19 +48,27 @@ impl Path {
     /// Reads the text form back; what cannot be read is taken as keys. `.` and the empty text are the root.
     pub fn parse(text: &str) -> Self {
         let mut steps = Vec::new();
-        for part in text.split('.') {
-            let (key, indices) = match part.find('[') {
-                Some(at) => part.split_at_checked(at).unwrap_or((part, "")),
-                None => (part, ""),
-            };
-            if !key.is_empty() {
-                steps.push(Step::Key(key.trim_matches('"').into()));
-            }
-            for index in indices.split(['[', ']']).filter(|index| !index.is_empty()) {
-                steps.push(match index.parse() {
-                    Ok(index) => Step::Index(index),
-                    Err(_) => Step::Key(index.into()),
-                });
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            match first {
+                '.' => rest = rest.get(1..).unwrap_or(""),
+                '[' => {
+                    let (index, after) = rest.get(1..).and_then(|r| r.split_once(']')).unwrap_or((rest, ""));
+                    steps.push(index.parse().map_or_else(|_| Step::Key(index.into()), Step::Index));
+                    rest = after;
+                }
+                '"' => {
+                    let body = rest.get(1..).unwrap_or("");
+                    let (key, after) = body.split_once('"').unwrap_or((body, ""));
+                    steps.push(Step::Key(key.into()));
+                    rest = after;
+                }
+                _ => {
+                    let end = rest.find(['.', '[']).unwrap_or(rest.len());
+                    let (key, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+                    steps.push(Step::Key(key.into()));
+                    rest = after;
+                }
             }
         }
         Self(steps)
@@ -91,7 +99,7 @@ mod tests {
 
     #[test]
     fn reads_back() {
-        for text in ["routes[2].upstream.urls[0]", "", "a", "a[0][1].b"] {
+        for text in ["routes[2].upstream.urls[0]", "", "a", "a[0][1].b", "services.\"a.b\".endpoints[0]"] {
             assert_eq!(Path::parse(text).to_string(), text);
         }
         assert_eq!(Path::parse("."), Path::root());

@@ -1,1 +1,3 @@
-//! Health.
+//! Health of endpoints: passive, from real requests.
+
+pub mod passive;

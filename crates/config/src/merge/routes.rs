@@ -1,0 +1,483 @@
+//! Routes: their conditions as one rule, what they ask, where they lead.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Merger, Source, defaults,
+    names::{slug, unique},
+    priority::Specificity,
+    shared,
+};
+use crate::{
+    diagnostic::{Code, Finding, suggestion},
+    document::{Node, Path, Value},
+    model::{Name, Route, Target},
+    rule::{self, Matcher, PathTemplate, Rule, Segment},
+    scalar,
+    written::{self, Condition, MiddlewareUse, OrTable},
+};
+
+/// The conditions of a route, before they are one rule.
+struct Conditions {
+    rule: Rule,
+    priority: i64,
+    template: Option<PathTemplate>,
+    /// The rule could not be read: nobody knows what the route would take.
+    unreadable: bool,
+}
+
+impl Merger<'_> {
+    pub(super) fn routes(&mut self, everywhere: &[Name]) {
+        for source in self.sources {
+            let places = source.document.root.get("routes").map(Node::survivors).unwrap_or_default();
+            let names = self.route_names(source, &places);
+            for (at, (written, name)) in source.written.routes.iter().zip(names).enumerate() {
+                let path = Path::root().key("routes").index(places.get(at).copied().unwrap_or(at));
+                self.route(source, &path, &name, written, everywhere);
+            }
+        }
+    }
+
+    /// A name for each route: as written, or made from its path or rule.
+    fn route_names(&mut self, source: &Source, places: &[usize]) -> Vec<String> {
+        let mut taken = BTreeSet::new();
+        for (at, route) in source.written.routes.iter().enumerate() {
+            let Some(name) = &route.name else { continue };
+            let path = Path::root().key("routes").index(places.get(at).copied().unwrap_or(at)).key("name");
+            if let Err(problem) = scalar::name(name) {
+                self.error(source, &path, Code::BadName, problem.message, problem.help);
+            } else if !taken.insert(name.clone()) {
+                let help = "give each route a name of its own";
+                self.error(
+                    source,
+                    &path,
+                    Code::DuplicateName,
+                    format!("two routes are named `{name}`"),
+                    help,
+                );
+            }
+        }
+        let mut names = Vec::new();
+        for (at, route) in source.written.routes.iter().enumerate() {
+            let name = route.name.clone().unwrap_or_else(|| {
+                let text = route.path.as_deref().or(route.rule.as_deref()).unwrap_or("");
+                let name = match slug(text) {
+                    name if name.is_empty() && !text.is_empty() => "root".to_owned(),
+                    name if name.is_empty() => format!("route-{}", at + 1),
+                    name => name,
+                };
+                unique(&name, &taken)
+            });
+            taken.insert(name.clone());
+            names.push(name);
+        }
+        names
+    }
+
+    fn route(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        name: &str,
+        written: &written::Route,
+        everywhere: &[Name],
+    ) {
+        let listeners = self.route_listeners(source, path, written);
+        let mut middlewares = everywhere.to_vec();
+        middlewares.extend(self.uses(source, &path.key("middlewares"), name, &written.middlewares));
+        let preflights = self.asks_cors(&middlewares, &listeners);
+        let conditions = self.conditions(source, path, written, preflights);
+        let target = self.target(source, path, name, written);
+        let strip_prefix = self.strip_prefix(source, path, written, conditions.template.as_ref());
+        if conditions.unreadable {
+            return;
+        }
+        let all = &self.main().map(|main| main.written.timeouts.total).unwrap_or_default();
+        let server =
+            self.main().and_then(|main| main.written.server.as_ref()).and_then(|server| server.timeout_ms);
+        let server = server.map(|ms| written::Lit(std::time::Duration::from_millis(ms)));
+        let total = defaults::first([&written.timeouts.total, &server, all], std::time::Duration::ZERO);
+        let route = Route {
+            name: source.qualified(name),
+            listeners,
+            rule: conditions.rule,
+            priority: written.priority.unwrap_or(conditions.priority),
+            priority_is_explicit: written.priority.is_some(),
+            middlewares,
+            target,
+            strip_prefix,
+            total_timeout: (!total.is_zero()).then_some(total),
+            response_header_timeout: written.timeouts.response_header.map(|lit| lit.0),
+            body_bytes: written.limits.body_bytes.map(|lit| lit.0.0),
+            body_idle_timeout: written.timeouts.body_idle.map(|lit| lit.0),
+            path: written.path_policy.as_ref().map(defaults::path_policy),
+            pass_host: written.pass_host,
+            origin: source.origin(path),
+        };
+        self.routes.push(route);
+    }
+
+    fn route_listeners(&mut self, source: &Source, path: &Path, written: &written::Route) -> Vec<Name> {
+        let mut names = Vec::new();
+        let path = path.key("listeners");
+        let Some(list) = &written.listeners else { return names };
+        if list.0.is_empty() && !source.broken(&path) {
+            let help = "leave `listeners` away for all of them";
+            self.error(source, &path, Code::UnreachableRoute, "the route is reachable on no listener", help);
+        }
+        for (at, name) in list.0.iter().enumerate() {
+            if !self.known_listeners.contains(name.as_str()) {
+                let known: Vec<&str> = self.known_listeners.iter().map(|name| &**name).collect();
+                let help = suggestion(name, known, "listeners");
+                let at = element(source, &path, at);
+                self.error(
+                    source,
+                    &at,
+                    Code::UnknownListener,
+                    format!("there is no listener `{name}`"),
+                    help,
+                );
+            }
+            names.push(shared(name));
+        }
+        names
+    }
+
+    /// Names of the middlewares asked for; those written in place get a name after their owner.
+    pub(super) fn uses(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        owner: &str,
+        list: &[MiddlewareUse],
+    ) -> Vec<Name> {
+        let mut names = Vec::new();
+        for (at, written) in list.iter().enumerate() {
+            let at = element(source, path, at);
+            match written {
+                MiddlewareUse::Name(text) => {
+                    let name = source.reference(text);
+                    if !self.known_middlewares.contains(&name) {
+                        let known: Vec<String> =
+                            self.known_middlewares.iter().map(|n| short(source, n)).collect();
+                        let kinds = self.kinds.names();
+                        let help = if kinds.contains(&text.replace('-', "_").as_str()) {
+                            format!("`{text}` is a kind; write it in place: {{ {text} = {{ … }} }}")
+                        } else {
+                            suggestion(text, known.iter().map(String::as_str), "middlewares")
+                        };
+                        let message = format!("there is no middleware `{text}`");
+                        self.error(source, &at, Code::UnknownMiddleware, message, help);
+                    }
+                    if names.contains(&name) {
+                        let message = format!("the middleware `{text}` is asked twice");
+                        self.warning(source, &at, Code::Conflict, message, "once is enough");
+                    }
+                    self.used.insert(name.clone());
+                    names.push(name);
+                }
+                MiddlewareUse::InPlace(middleware) => {
+                    let kind = middleware.kind.to_ascii_lowercase().replace('-', "_");
+                    let mut name = source.qualified(&format!("{owner}.{kind}"));
+                    let mut number = 2;
+                    while self.middlewares.contains_key(&name) || self.known_middlewares.contains(&name) {
+                        name = source.qualified(&format!("{owner}.{kind}-{number}"));
+                        number += 1;
+                    }
+                    self.middleware(source, name.clone(), &at, middleware);
+                    self.used.insert(name.clone());
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    /// Whether CORS is asked on the way to the route.
+    fn asks_cors(&self, middlewares: &[Name], listeners: &[Name]) -> bool {
+        let is_cors =
+            |name: &Name| self.middlewares.get(name).is_some_and(|middleware| &*middleware.kind == "cors");
+        let reachable = |name: &Name| listeners.is_empty() || listeners.contains(name);
+        middlewares.iter().any(is_cors)
+            || self.listeners.values().any(|l| reachable(&l.name) && l.middlewares.iter().any(is_cors))
+    }
+
+    fn conditions(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: &written::Route,
+        preflights: bool,
+    ) -> Conditions {
+        let mut parts = Vec::new();
+        let mut weight = Specificity::default();
+        let mut unreadable = false;
+        if let Some(hosts) = &written.hosts {
+            weight.hosts(hosts.0.iter().map(|host| &host.0.0));
+            parts.push(one_of(hosts.0.iter().map(|host| Rule::Match(host.0.0.clone()))));
+            self.not_empty(source, &path.key("hosts"), hosts.0.is_empty());
+        }
+        let mut template = None;
+        if let Some(text) = &written.path {
+            match PathTemplate::parse(text) {
+                Ok(parsed) => {
+                    weight.path(&parsed);
+                    parts.push(path_rule(&parsed));
+                    template = Some(parsed);
+                }
+                Err(problem) => {
+                    self.error(source, &path.key("path"), Code::BadPath, problem.message, problem.help);
+                    unreadable = true;
+                }
+            }
+        }
+        if let Some(methods) = &written.methods {
+            weight.further(1);
+            self.not_empty(source, &path.key("methods"), methods.0.is_empty());
+            parts.push(methods_rule(methods, preflights));
+        }
+        for (section, list) in [("headers", &written.headers), ("query", &written.query)] {
+            for (name, OrTable(condition)) in list {
+                weight.further(1);
+                let at = path.key(section).key(name);
+                parts.extend(self.condition(source, &at, section == "headers", name, condition));
+            }
+        }
+        if let Some(clients) = &written.clients {
+            weight.further(1);
+            self.not_empty(source, &path.key("clients"), clients.0.is_empty());
+            let client = |net: &written::Lit<ipnet::IpNet>| {
+                Rule::Match(Matcher::ClientIp { net: net.0, trusted: true })
+            };
+            parts.push(one_of(clients.0.iter().map(client)));
+        }
+        if let Some(text) = &written.rule {
+            match rule::parse(text) {
+                Ok(rule) => {
+                    weight.rule(text);
+                    parts.push(rule);
+                }
+                Err(error) => {
+                    self.bad_rule(source, &path.key("rule"), text, &error);
+                    unreadable = true;
+                }
+            }
+        }
+        // What was taken out might have been a condition: the route must not take more than was meant.
+        let keys = ["path", "hosts", "methods", "headers", "query", "clients", "rule"];
+        unreadable |= keys.iter().any(|key| source.broken(&path.key(key)));
+        Conditions { rule: Rule::all(parts), priority: weight.sum(), template, unreadable }
+    }
+
+    fn not_empty(&mut self, source: &Source, path: &Path, empty: bool) {
+        if empty && !source.broken(path) {
+            let help = "leave it away to take all";
+            self.error(source, path, Code::UnreachableRoute, "an empty list takes no request", help);
+        }
+    }
+
+    fn condition(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        header: bool,
+        name: &str,
+        condition: &Condition,
+    ) -> Option<Rule> {
+        if header && let Err(problem) = scalar::header_name(name) {
+            self.error(source, path, Code::BadValue, problem.message, problem.help);
+            return None;
+        }
+        let key = shared(name);
+        let present =
+            if header { Matcher::HeaderPresent(key.clone()) } else { Matcher::QueryPresent(key.clone()) };
+        let matcher = match (condition.present, &condition.value, &condition.regex) {
+            (Some(true), None, None) => present,
+            (Some(false), None, None) => return Some(Rule::Match(present).negated()),
+            (None, Some(value), None) => {
+                let value = shared(value);
+                if header {
+                    Matcher::Header { name: key, value }
+                } else {
+                    Matcher::Query { name: key, value }
+                }
+            }
+            (None, None, Some(regex)) => {
+                if let Err(problem) = scalar::regex(regex) {
+                    self.error(source, &path.key("regex"), Code::BadValue, problem.message, problem.help);
+                    return None;
+                }
+                let regex = shared(regex);
+                if header {
+                    Matcher::HeaderRegexp { name: key, regex }
+                } else {
+                    Matcher::QueryRegexp { name: key, regex }
+                }
+            }
+            _ if source.broken(path) => return None,
+            (None, None, None) => {
+                self.error(
+                    source,
+                    path,
+                    Code::MissingKey,
+                    "a condition without content",
+                    "write `true`, or a value",
+                );
+                return None;
+            }
+            _ => {
+                let help = "write one of `present`, `value`, `regex`";
+                self.error(source, path, Code::Conflict, "a condition of several kinds", help);
+                return None;
+            }
+        };
+        Some(Rule::Match(matcher))
+    }
+
+    /// The finding points into the rule when the rule stands in the file as it was read.
+    fn bad_rule(&mut self, source: &Source, path: &Path, text: &str, error: &rule::RuleError) {
+        let finding =
+            Finding::error(Code::BadRule, format!("in the rule, column {}: {}", error.column, error.message));
+        let mut finding = source.place(finding.help(error.help.clone()), path, false);
+        let line = usize::try_from(finding.line).unwrap_or(0).checked_sub(1);
+        let line = line.and_then(|line| source.document.text.lines().nth(line)).unwrap_or("");
+        let start = usize::try_from(finding.column).unwrap_or(1).saturating_sub(1);
+        let from: String = line.chars().skip(start).collect();
+        let quotes = from.len() - from.trim_start_matches(['"', '\'']).len();
+        let quotes = quotes.min(3);
+        if from.get(quotes..).is_some_and(|rest| rest.starts_with(text)) {
+            let number = |n: usize| u32::try_from(n).unwrap_or(1);
+            finding.column = number(start + 1 + quotes + error.column - 1);
+            finding.width = number(error.width);
+        }
+        self.findings.push(finding);
+    }
+
+    fn target(&mut self, source: &Source, path: &Path, name: &str, written: &written::Route) -> Target {
+        match (&written.service, &written.upstream) {
+            (Some(_), Some(_)) => {
+                let help = "`upstream` is a service written in place: keep one of the two";
+                let message = "`service` and `upstream` are both written";
+                self.error(source, &path.key("service"), Code::Conflict, message, help);
+            }
+            (Some(service), None) => return self.reference(source, &path.key("service"), service),
+            (None, Some(upstream)) => {
+                let qualified = source.qualified(name);
+                if self.known_services.contains(&qualified) {
+                    let message = format!(
+                        "the service written in place is named after its route, `{name}`, like another service"
+                    );
+                    let help = "name the route differently, or lead it to the service by its name";
+                    self.error(source, &path.key("upstream"), Code::DuplicateName, message, help);
+                } else {
+                    self.service(source, qualified.clone(), &path.key("upstream"), upstream);
+                }
+                self.used.insert(qualified.clone());
+                return Target::Service(qualified);
+            }
+            (None, None) if source.broken(path) => {}
+            (None, None) => {
+                let help = "add service = \"name\", or [routes.upstream] with urls";
+                self.error(source, path, Code::NoTarget, format!("the route `{name}` leads nowhere"), help);
+            }
+        }
+        Target::Quarantined("it leads nowhere".into())
+    }
+
+    fn reference(&mut self, source: &Source, path: &Path, service: &str) -> Target {
+        if let Some(builtin) = service.strip_prefix('@') {
+            let builtins = self.kinds.builtins();
+            if !builtins.contains(&builtin) {
+                let names: Vec<String> = builtins.iter().map(|name| format!("@{name}")).collect();
+                let help = suggestion(service, names.iter().map(String::as_str), "built-in services");
+                let message = format!("there is no built-in service `{service}`");
+                self.error(source, path, Code::UnknownBuiltin, message, help);
+            }
+            return Target::Builtin(shared(builtin));
+        }
+        let name = source.reference(service);
+        if !self.known_services.contains(&name) {
+            let known: Vec<String> = self.known_services.iter().map(|name| short(source, name)).collect();
+            let help = suggestion(service, known.iter().map(String::as_str), "services");
+            self.error(source, path, Code::UnknownService, format!("there is no service `{service}`"), help);
+        }
+        self.used.insert(name.clone());
+        Target::Service(name)
+    }
+
+    fn strip_prefix(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: &written::Route,
+        template: Option<&PathTemplate>,
+    ) -> Option<Name> {
+        if written.strip_path != Some(true) {
+            return None;
+        }
+        match template {
+            Some(template) => Some(template.literal_prefix()).filter(|prefix| !prefix.is_empty()),
+            None => {
+                if written.path.is_none() && !source.broken(path) {
+                    let help = "add `path`, or use the middleware `strip_prefix`";
+                    let at = path.key("strip_path");
+                    self.error(source, &at, Code::Conflict, "`strip_path` without `path`", help);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn one_of(parts: impl Iterator<Item = Rule>) -> Rule {
+    Rule::any(parts.collect())
+}
+
+/// A template without parameters and tail is a plain path.
+fn path_rule(template: &PathTemplate) -> Rule {
+    let plain =
+        !template.tail && template.segments.iter().all(|segment| matches!(segment, Segment::Literal(_)));
+    Rule::Match(if plain {
+        Matcher::Path(template.text.clone())
+    } else {
+        Matcher::PathTemplate(template.clone())
+    })
+}
+
+/// A route that asks CORS takes the preflight requests of its methods too: they are OPTIONS requests with an origin
+/// and the method asked about (Fetch standard, §4.8), and would be answered 405 otherwise.
+fn methods_rule(
+    methods: &written::OneOrMany<written::Lit<written::literal::MethodName>>,
+    preflights: bool,
+) -> Rule {
+    let method = |name: &str| Rule::Match(Matcher::Method(shared(name)));
+    let mut parts: Vec<Rule> = methods.0.iter().map(|name| method(&name.0.0)).collect();
+    let options = methods.0.iter().any(|name| name.0.0 == "OPTIONS");
+    if preflights && !options && !parts.is_empty() {
+        let present = |name: &str| Rule::Match(Matcher::HeaderPresent(shared(name)));
+        parts.push(Rule::all(vec![
+            method("OPTIONS"),
+            present("Origin"),
+            present("Access-Control-Request-Method"),
+        ]));
+    }
+    Rule::any(parts)
+}
+
+/// The path of the `at`-th element that was not taken out; of the value itself when it is no list.
+fn element(source: &Source, path: &Path, at: usize) -> Path {
+    match source.document.root.at(path) {
+        Some(node) if matches!(node.value, Value::List(_)) => {
+            path.index(node.survivors().get(at).copied().unwrap_or(at))
+        }
+        _ => path.clone(),
+    }
+}
+
+/// A name as this fragment would write it.
+fn short(source: &Source, name: &Name) -> String {
+    match name.split_once('@') {
+        Some((base, provider)) if *provider == *source.provider => base.to_owned(),
+        _ => name.to_string(),
+    }
+}

@@ -1,0 +1,415 @@
+//! Services: their endpoints with weights, and the policies for reaching them.
+
+use std::collections::BTreeSet;
+
+use super::{Merger, Source, defaults, shared};
+use crate::{
+    diagnostic::Code,
+    document::Path,
+    model::{
+        Endpoint, HashKey, HealthCheck, Name, PassiveHealth, Probe, Service, StatusRange, Sticky, Strategy,
+        UpstreamHttp, UpstreamTls,
+    },
+    scalar,
+    written::{self, Lit, NamedStrategy, ProbeKind, literal::Ratio},
+};
+
+/// Largest weight written; small enough that no sum of weights overflows.
+const MAX_WEIGHT: u32 = 65_535;
+
+impl Merger<'_> {
+    pub(super) fn services(&mut self) {
+        for source in self.sources {
+            for (name, service) in &source.written.services {
+                let path = Path::root().key("services").key(name);
+                self.service(source, source.qualified(name), &path, service);
+            }
+        }
+    }
+
+    /// Takes a service in, with every default.
+    pub(super) fn service(&mut self, source: &Source, name: Name, path: &Path, written: &written::Service) {
+        let none = written::Configuration::default();
+        let all = self.main().map_or(&none, |source| &source.written);
+        let service = Service {
+            endpoints: self.endpoints(source, path, &name, written),
+            strategy: self.strategy(source, path, written.strategy.as_ref().map(|strategy| &strategy.0)),
+            sticky: written.sticky.as_ref().map(|sticky| self.sticky(source, path, &name, &sticky.0)),
+            health_check: written
+                .health_check
+                .as_ref()
+                .and_then(|check| self.health_check(source, path, &check.0)),
+            passive_health: written.passive_health.as_ref().map(|passive| passive_health(&passive.0)),
+            pass_host: written.pass_host.unwrap_or(true),
+            timeouts: defaults::service_timeouts(&written.timeouts, &all.timeouts),
+            pool: defaults::pool(&written.pool),
+            tls: self.upstream_tls(source, path, written.tls.as_ref()),
+            http: defaults::first([&written.http], UpstreamHttp::Auto),
+            upgrade: written.upgrade.unwrap_or(true),
+            origin: source.origin(path),
+            name: name.clone(),
+        };
+        self.services.insert(name, service);
+    }
+
+    fn endpoints(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        name: &str,
+        written: &written::Service,
+    ) -> Vec<Endpoint> {
+        let (key, list) = match (&written.endpoints, &written.urls) {
+            (Some(list), None) => ("endpoints", list.as_slice()),
+            (None, Some(list)) => ("urls", list.as_slice()),
+            (None, None) => ("endpoints", [].as_slice()),
+            (Some(list), Some(_)) => {
+                let help = "they are the same: keep one of the two";
+                self.error(
+                    source,
+                    &path.key("urls"),
+                    Code::Conflict,
+                    "`endpoints` and `urls` are both written",
+                    help,
+                );
+                ("endpoints", list.as_slice())
+            }
+        };
+        let path_of_list = path.key(key);
+        if list.is_empty() && !source.broken(path) {
+            let message = format!("the service `{}` has no endpoints", base(name));
+            self.error(source, path, Code::NoEndpoints, message, "write endpoints = [\"http://host:port\"]");
+        }
+        let places = source.document.root.at(&path_of_list).map(|node| node.survivors()).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        let mut endpoints = Vec::new();
+        for (at, endpoint) in list.iter().enumerate() {
+            let endpoint = &endpoint.0;
+            let own = path_of_list.index(places.get(at).copied().unwrap_or(at));
+            let weight = endpoint.weight.unwrap_or(1);
+            if weight > MAX_WEIGHT {
+                let message = format!("the weight {weight} is too large");
+                self.error(
+                    source,
+                    &own.key("weight"),
+                    Code::BadValue,
+                    message,
+                    format!("at most {MAX_WEIGHT}"),
+                );
+            }
+            let url = &endpoint.url.0;
+            if !seen.insert(url.text.clone()) {
+                let message = format!("the endpoint `{}` stands twice", url.text);
+                self.warning(
+                    source,
+                    &own,
+                    Code::DuplicateEndpoint,
+                    message,
+                    "use `weight` to give it a larger share",
+                );
+            }
+            endpoints.push(Endpoint {
+                url: shared(&url.text),
+                scheme: url.scheme,
+                address: url.address.clone(),
+                base_path: shared(&url.base_path),
+                weight: weight.saturating_mul(factor(written.weight_by.as_ref(), endpoint)).min(MAX_WEIGHT),
+                metadata: endpoint.metadata.iter().map(|(key, value)| (shared(key), shared(value))).collect(),
+            });
+        }
+        if let Some(by) = &written.weight_by
+            && !endpoints.is_empty()
+            && !endpoints.iter().any(|endpoint| endpoint.metadata.contains_key(by.key.as_str()))
+        {
+            let message = format!("no endpoint has `{}` in its metadata", by.key);
+            let help = format!("write metadata = {{ {} = \"…\" }} at the endpoints", by.key);
+            self.warning(source, &path.key("weight_by"), Code::BadValue, message, help);
+        }
+        endpoints
+    }
+
+    fn strategy(&mut self, source: &Source, path: &Path, written: Option<&written::Strategy>) -> Strategy {
+        let path = path.key("strategy");
+        let Some(written) = written else { return Strategy::RoundRobin };
+        match written.named {
+            Some(NamedStrategy::RoundRobin) => Strategy::RoundRobin,
+            Some(NamedStrategy::LeastConnections) => Strategy::LeastConnections,
+            Some(NamedStrategy::Random) => Strategy::Random,
+            Some(NamedStrategy::P2c) => Strategy::P2c,
+            Some(NamedStrategy::IpHash) => Strategy::IpHash,
+            Some(NamedStrategy::ConsistentHash) => {
+                Strategy::Hash { by: HashKey::Client, load_bound: defaults::LOAD_BOUND }
+            }
+            None => match &written.hash {
+                Some(hash) => self.hash(source, &path.key("hash"), &hash.0),
+                None => {
+                    if !source.broken(&path) {
+                        let help =
+                            "write a name such as \"round_robin\", or { hash = { header = \"X-User\" } }";
+                        self.error(source, &path, Code::MissingKey, "a strategy without a name", help);
+                    }
+                    Strategy::RoundRobin
+                }
+            },
+        }
+    }
+
+    fn hash(&mut self, source: &Source, path: &Path, hash: &written::Hash) -> Strategy {
+        let mut keys: Vec<HashKey> = Vec::new();
+        keys.extend(hash.header.as_ref().map(|name| HashKey::Header(shared(&name.0.0))));
+        keys.extend(hash.cookie.as_deref().map(|name| HashKey::Cookie(shared(name))));
+        keys.extend(hash.query.as_deref().map(|name| HashKey::Query(shared(name))));
+        keys.extend(hash.path.filter(|on| *on).map(|_| HashKey::Path));
+        keys.extend(hash.client.filter(|on| *on).map(|_| HashKey::Client));
+        if keys.len() > 1 {
+            let help = "name one of client, path, header, cookie, query";
+            self.error(source, path, Code::Conflict, "a hash looks at one thing", help);
+        }
+        let load_bound = hash.load_bound.unwrap_or(defaults::LOAD_BOUND);
+        if !load_bound.is_finite() || load_bound < 1.0 {
+            let message = format!("{load_bound} cannot bound the load");
+            let help = "at least 1: 1.25 lets an endpoint have a quarter more than the average";
+            self.error(source, &path.key("load_bound"), Code::BadValue, message, help);
+        }
+        Strategy::Hash { by: keys.into_iter().next().unwrap_or(HashKey::Client), load_bound }
+    }
+
+    fn sticky(&mut self, source: &Source, path: &Path, name: &str, written: &written::Sticky) -> Sticky {
+        let path = path.key("sticky");
+        let default = || {
+            let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+            format!("portcullis_{}", base(name).chars().map(plain).collect::<String>())
+        };
+        let cookie = written.cookie.clone().unwrap_or_else(default);
+        if scalar::header_name(&cookie).is_err() {
+            let help = "use letters, digits, `_` and `-`";
+            self.error(
+                source,
+                &path.key("cookie"),
+                Code::BadValue,
+                format!("`{cookie}` cannot name a cookie"),
+                help,
+            );
+        }
+        let secure = written.secure.unwrap_or(false);
+        let same_site = written.same_site.map(|lit| lit.0);
+        if same_site == Some(crate::model::SameSite::None) && !secure {
+            let help = "add secure = true: browsers drop the cookie otherwise";
+            self.error(
+                source,
+                &path.key("same_site"),
+                Code::Conflict,
+                "`same_site = \"none\"` needs `secure`",
+                help,
+            );
+        }
+        for (key, value) in [("path", &written.path), ("domain", &written.domain)] {
+            if value
+                .as_ref()
+                .is_some_and(|value| value.contains(|c: char| c == ';' || c.is_control() || c == ','))
+            {
+                let help = "`;`, `,` and control characters would end the attribute";
+                self.error(source, &path.key(key), Code::BadValue, format!("bad `{key}` of a cookie"), help);
+            }
+        }
+        if written.max_age.is_some_and(|age| age < 0) {
+            let help = "seconds, or 0 for the browser's session";
+            self.error(
+                source,
+                &path.key("max_age"),
+                Code::BadValue,
+                "a cookie cannot be older than new",
+                help,
+            );
+        }
+        Sticky {
+            cookie: shared(&cookie),
+            secure,
+            http_only: written.http_only.unwrap_or(true),
+            same_site,
+            max_age: written.max_age.filter(|age| *age > 0),
+            path: shared(written.path.as_deref().unwrap_or("/")),
+            domain: written.domain.as_deref().map(shared),
+        }
+    }
+
+    fn health_check(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: &written::HealthCheck,
+    ) -> Option<HealthCheck> {
+        let path = path.key("health_check");
+        let interval = defaults::first([&written.interval], std::time::Duration::from_secs(10));
+        let timeout = defaults::first([&written.timeout], std::time::Duration::from_secs(5));
+        for (key, value) in [
+            ("interval", Some(interval)),
+            ("unhealthy_interval", written.unhealthy_interval.map(|l| l.0)),
+            ("timeout", Some(timeout)),
+        ] {
+            if value.is_some_and(|value| value.is_zero()) {
+                let message = format!("`{key}` cannot be 0");
+                self.error(source, &path.key(key), Code::BadValue, message, "write a time such as 5s");
+            }
+        }
+        for (key, value) in
+            [("unhealthy_after", written.unhealthy_after), ("healthy_after", written.healthy_after)]
+        {
+            if value == Some(0) {
+                let message = format!("`{key}` cannot be 0");
+                self.error(source, &path.key(key), Code::BadValue, message, "at least 1");
+            }
+        }
+        let kind = match written.kind {
+            Some(Lit(ProbeKind::Tcp)) => {
+                self.no_http_keys(source, &path, written);
+                Probe::Tcp
+            }
+            _ => self.http_probe(source, &path, written)?,
+        };
+        Some(HealthCheck {
+            kind,
+            interval,
+            unhealthy_interval: defaults::first([&written.unhealthy_interval], interval),
+            timeout,
+            unhealthy_after: written.unhealthy_after.unwrap_or(3),
+            healthy_after: written.healthy_after.unwrap_or(1),
+            jitter: defaults::first([&written.jitter], Ratio(0.1)).0,
+            port: written.port,
+        })
+    }
+
+    fn no_http_keys(&mut self, source: &Source, path: &Path, written: &written::HealthCheck) {
+        let keys = [
+            ("path", written.path.is_some()),
+            ("method", written.method.is_some()),
+            ("headers", !written.headers.is_empty()),
+            ("host", written.host.is_some()),
+            ("expect", written.expect.is_some()),
+        ];
+        for (key, there) in keys {
+            if there {
+                let message = format!("a TCP probe has no `{key}`");
+                self.error(
+                    source,
+                    &path.key(key),
+                    Code::Conflict,
+                    message,
+                    "take it away, or write kind = \"http\"",
+                );
+            }
+        }
+    }
+
+    fn http_probe(&mut self, source: &Source, path: &Path, written: &written::HealthCheck) -> Option<Probe> {
+        let Some(target) = &written.path else {
+            if !source.broken(path) {
+                let help = "write path = \"/health\", or kind = \"tcp\"";
+                self.error(source, path, Code::MissingKey, "an HTTP probe without a path", help);
+            }
+            return None;
+        };
+        let bad = |c: char| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '#';
+        if !target.starts_with('/') || target.contains(bad) {
+            let help = "write a path such as /health, percent-encoded where needed";
+            self.error(
+                source,
+                &path.key("path"),
+                Code::BadValue,
+                format!("`{target}` cannot be probed"),
+                help,
+            );
+        }
+        let mut headers = Vec::new();
+        for (name, value) in &written.headers {
+            let judged = scalar::header_name(name).and_then(|_| scalar::header_value(value));
+            if let Err(problem) = judged {
+                self.error(
+                    source,
+                    &path.key("headers").key(name),
+                    Code::BadValue,
+                    problem.message,
+                    problem.help,
+                );
+            }
+            headers.push((shared(name), shared(value)));
+        }
+        if let Some(host) = &written.host
+            && let Err(problem) = scalar::header_value(host)
+        {
+            self.error(source, &path.key("host"), Code::BadValue, problem.message, problem.help);
+        }
+        Some(Probe::Http {
+            path: shared(target),
+            method: written.method.as_ref().map_or_else(|| shared("GET"), |method| shared(&method.0.0)),
+            headers,
+            expect: ranges(written.expect.as_ref(), StatusRange { from: 200, to: 399 }),
+            host: written.host.as_deref().map(shared),
+        })
+    }
+
+    fn upstream_tls(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: Option<&written::UpstreamTls>,
+    ) -> UpstreamTls {
+        let path = path.key("tls");
+        let Some(written) = written else {
+            return UpstreamTls {
+                ca: Vec::new(),
+                server_name: None,
+                client_certificate: None,
+                insecure_skip_verify: false,
+            };
+        };
+        let client_certificate = self.pair(source, &path, written.cert.as_deref(), written.key.as_deref());
+        let server_name = written.server_name.as_deref().map(|name| match scalar::host(name) {
+            Ok(name) => shared(name.trim_start_matches('[').trim_end_matches(']')),
+            Err(problem) => {
+                self.error(source, &path.key("server_name"), Code::BadValue, problem.message, problem.help);
+                shared(name)
+            }
+        });
+        let insecure = written.insecure_skip_verify.unwrap_or(false);
+        if insecure {
+            let help = "name the authority instead: ca = \"authority.pem\"";
+            let message = "certificates of endpoints are not verified: anybody in between can read and change everything";
+            self.warning(source, &path.key("insecure_skip_verify"), Code::InsecureUpstream, message, help);
+        }
+        UpstreamTls {
+            ca: written.ca.iter().flat_map(|files| &files.0).map(|file| source.file(file)).collect(),
+            server_name,
+            client_certificate,
+            insecure_skip_verify: insecure,
+        }
+    }
+}
+
+/// The name without its provider.
+pub(crate) fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(base, _)| base)
+}
+
+fn factor(by: Option<&written::WeightBy>, endpoint: &written::Endpoint) -> u32 {
+    let value = by.and_then(|by| endpoint.metadata.get(&by.key).and_then(|value| by.factors.get(value)));
+    value.copied().unwrap_or(1)
+}
+
+fn ranges(written: Option<&written::OneOrMany<Lit<StatusRange>>>, default: StatusRange) -> Vec<StatusRange> {
+    match written {
+        Some(list) if !list.0.is_empty() => list.0.iter().map(|range| range.0).collect(),
+        _ => vec![default],
+    }
+}
+
+fn passive_health(written: &written::PassiveHealth) -> PassiveHealth {
+    let seconds = std::time::Duration::from_secs;
+    PassiveHealth {
+        failures: written.failures.unwrap_or(5),
+        window: defaults::first([&written.window], seconds(10)),
+        ejection: defaults::first([&written.ejection], seconds(30)),
+        statuses: ranges(written.statuses.as_ref(), StatusRange { from: 502, to: 504 }),
+        max_ejected: defaults::first([&written.max_ejected], Ratio(0.5)).0,
+    }
+}

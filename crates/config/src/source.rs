@@ -1,0 +1,63 @@
+//! The files that a configuration names, read when asked: the only door to the disk in this crate.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+/// Files by path.
+pub trait Files {
+    /// The whole file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// Longest file read: certificates, error pages, the configuration itself.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        use io::Read as _;
+        let file = std::fs::File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 64 MiB"));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Remembers what was read, so that somebody can watch those files.
+pub(crate) struct Remembered<'a> {
+    files: &'a dyn Files,
+    paths: Mutex<Vec<PathBuf>>,
+}
+
+impl<'a> Remembered<'a> {
+    pub(crate) fn new(files: &'a dyn Files) -> Self {
+        Self { files, paths: Mutex::new(Vec::new()) }
+    }
+
+    /// Every path asked for, sorted.
+    pub(crate) fn paths(self) -> Vec<PathBuf> {
+        let mut paths = self.paths.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+impl Files for Remembered<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(path.to_owned());
+        self.files.read(path)
+    }
+}

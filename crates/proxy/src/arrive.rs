@@ -1,0 +1,144 @@
+//! From what a listener read to a [`Request`]: the target in canonical form, the authority agreed upon. Shared by all
+//! protocols, so that they cannot disagree.
+
+use http::Method;
+use portcullis_config::model::{Doubtful, PathPolicy};
+use portcullis_core::{
+    Error, Fields, Kind, Known, Request,
+    fields::Span,
+    path::{self, Delimiters, Policy},
+};
+
+use crate::runtime::Listener;
+
+/// Makes a request of a method, a target as sent, and fields. `authority` is what the protocol carries outside of the
+/// fields (`:authority`); `Host` may be among the fields and is taken out of them.
+///
+/// # Errors
+/// `UriTooLong`, `BadPath`, `BadRequest` (several or different authorities, characters that have no business in one),
+/// `NotImplemented` for CONNECT.
+pub fn request(
+    method: Method,
+    target: &[u8],
+    authority: Option<&[u8]>,
+    mut fields: Fields,
+    listener: &Listener,
+) -> Result<Request, Error> {
+    let settings = &listener.settings;
+    if target.len() > settings.limits.uri_bytes {
+        return Err(Error::new(Kind::UriTooLong));
+    }
+    if method == Method::CONNECT {
+        return Err(Error::because(Kind::NotImplemented, "CONNECT"));
+    }
+    let (named, target) = split_absolute(target)?;
+    let host = take_host(&mut fields)?;
+    let mut request = Request::with_fields(method, fields);
+    match (named.or(authority), host) {
+        (None, None) => {}
+        (None, Some(host)) => {
+            checked_authority(request.fields.slice(host))?;
+            request.adopt_authority(host);
+        }
+        (Some(named), host) => {
+            if host.is_some_and(|host| !named.eq_ignore_ascii_case(request.fields.slice(host))) {
+                return Err(Error::because(Kind::BadRequest, "authority and Host differ"));
+            }
+            request.set_authority(checked_authority(named)?);
+        }
+    }
+    path::arrive(&mut request, target, listener.path)?;
+    Ok(request)
+}
+
+/// The policy of the model as the canonicaliser takes it.
+pub fn policy(policy: PathPolicy) -> Policy {
+    Policy {
+        merge_slashes: policy.merge_slashes,
+        delimiters: match policy.encoded_delimiters {
+            Doubtful::Reject => Delimiters::Reject,
+            Doubtful::Keep => Delimiters::Keep,
+        },
+    }
+}
+
+/// `http://host/path` into host and path (RFC 9112 §3.2.2).
+fn split_absolute(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Error> {
+    if matches!(target.first(), Some(b'/' | b'*')) {
+        return Ok((None, target));
+    }
+    let scheme_end = target.windows(3).position(|window| window == b"://");
+    let scheme = scheme_end.and_then(|end| target.get(..end)).unwrap_or_default();
+    let rest = scheme_end.and_then(|end| target.get(end + 3..)).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(Error::because(Kind::BadRequest, "target is neither a path nor an http URL"));
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match path.first() {
+        Some(b'/') => Ok((Some(authority), path)),
+        None => Ok((Some(authority), b"/")),
+        Some(_) => Err(Error::because(Kind::BadRequest, "URL without a path")),
+    }
+}
+
+/// Takes `Host` out of the fields; there may be one at most (RFC 9112 §3.2).
+fn take_host(fields: &mut Fields) -> Result<Option<Span>, Error> {
+    if fields.known_all(Known::Host).nth(1).is_some() {
+        return Err(Error::because(Kind::BadRequest, "more than one Host"));
+    }
+    let host = fields.known_span(Known::Host);
+    fields.remove_known(Known::Host);
+    Ok(host)
+}
+
+/// An authority without user, without commas, spaces or a path; a port of digits (RFC 3986 §3.2, checked for what two
+/// parties could read in two ways).
+fn checked_authority(authority: &[u8]) -> Result<&str, Error> {
+    let bad = || Error::because(Kind::BadRequest, "bad authority");
+    let text = std::str::from_utf8(authority).map_err(|_| bad())?;
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']').ok_or_else(bad)?;
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(bad());
+            }
+            ("", port)
+        }
+        None => match text.find(':') {
+            Some(at) => text.split_at(at),
+            None => (text, ""),
+        },
+    };
+    let host_is_fine = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b));
+    let port_is_fine = match port.strip_prefix(':') {
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok()),
+        None => port.is_empty(),
+    };
+    if host_is_fine && port_is_fine { Ok(text) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for good in ["", "a", "A.example:80", "[::1]:8080", "[::1]", "10.0.0.1:1", "a_b"] {
+            assert!(checked_authority(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["a b", "a,b", "u@h", "a/b", "a:b", "a:99999", "a:1:2", "[::1", "[x]", "a\\b", "a?b", "a#b", "é"] {
+            assert!(checked_authority(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absolute_targets() {
+        assert_eq!(split_absolute(b"/a?b").unwrap(), (None, &b"/a?b"[..]));
+        assert_eq!(split_absolute(b"HTTP://h:1/a").unwrap(), (Some(&b"h:1"[..]), &b"/a"[..]));
+        assert_eq!(split_absolute(b"http://h").unwrap(), (Some(&b"h"[..]), &b"/"[..]));
+        for bad in [&b"a"[..], b"ftp://h/", b"http://h?x", b"://h/", b""] {
+            assert!(split_absolute(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A new connection to an endpoint: resolve, connect, TLS; all within the connect timeout.
+
+use std::{io, sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
+
+use portcullis_config::model::{Scheme, UpstreamHttp};
+use portcullis_core::{Error, Kind};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use super::upstream::{Open, Upstream, Where};
+use crate::{
+    h1::client::Conn,
+    h2::client::H2Client,
+    io::Io,
+};
+
+/// A connection of either version.
+pub enum Connected {
+    /// HTTP/1.1.
+    H1(Box<Conn>),
+    /// HTTP/2.
+    H2(Arc<H2Client>),
+}
+
+/// Connects to an endpoint and agrees on a version. With `http1_only` (upgrades) never HTTP/2.
+///
+/// # Errors
+/// Always `unsent`: nothing of a request has left.
+pub async fn connect(upstream: &Arc<Upstream>, worker: usize, http1_only: bool) -> Result<Connected, Error> {
+    let Some(open) = Open::new(&upstream.state, upstream.pool.max_connections) else {
+        return Err(Error::new(Kind::ConnectionLimit).unsent());
+    };
+    let connecting = establish(upstream, worker, http1_only, open);
+    match tokio::time::timeout(upstream.timeouts.connect, connecting).await {
+        Ok(connected) => connected.map_err(Error::unsent),
+        Err(_) => Err(Error::new(Kind::ConnectTimeout).unsent()),
+    }
+}
+
+async fn establish(upstream: &Arc<Upstream>, worker: usize, http1_only: bool, open: Open) -> Result<Connected, Error> {
+    let h2_asked = !http1_only && (upstream.scheme == Scheme::H2c || upstream.http == UpstreamHttp::Http2);
+    let io = match &upstream.target {
+        Where::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(refused)?),
+        Where::Address(address) => Io::Tcp(tcp(TcpStream::connect(address).await)?),
+        Where::Name(name, port) => Io::Tcp(by_name(name, *port).await?),
+    };
+    let (io, h2) = match (&upstream.tls, io) {
+        (Some((config, name)), Io::Tcp(stream)) => {
+            let connector = TlsConnector::from(config.clone());
+            let offer_h2 = !http1_only && upstream.http != UpstreamHttp::Http1;
+            let alpn: Vec<Vec<u8>> =
+                if offer_h2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+            let stream = connector.with_alpn(alpn).connect(name.clone(), stream).await.map_err(tls_error)?;
+            let chose_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            upstream.pools.speaks_h2.store(chose_h2, Relaxed);
+            if h2_asked && !chose_h2 {
+                return Err(Error::because(Kind::TlsProtocol, "endpoint does not offer HTTP/2 by ALPN"));
+            }
+            (Io::TlsClient(Box::new(stream)), chose_h2)
+        }
+        (_, io) => (io, h2_asked),
+    };
+    upstream.metrics.opened(worker);
+    if h2 {
+        let client = Arc::new(H2Client::handshake(io, upstream.pool.max_age, open).await?);
+        return Ok(Connected::H2(client));
+    }
+    Ok(Connected::H1(Box::new(Conn::new(io, upstream.pools.clone(), worker, upstream.pool.max_idle, open, Instant::now()))))
+}
+
+async fn by_name(name: &str, port: u16) -> Result<TcpStream, Error> {
+    let addresses = tokio::net::lookup_host((name, port))
+        .await
+        .map_err(|error| Error::because(Kind::DnsError, format!("{name}: {error}")))?;
+    let mut last = Err(Error::because(Kind::DnsError, format!("{name} has no address")));
+    for address in addresses {
+        last = tcp(TcpStream::connect(address).await);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+fn tcp(result: io::Result<TcpStream>) -> Result<TcpStream, Error> {
+    let stream = result.map_err(refused)?;
+    // Small answers must not wait for acknowledgements; failing to say so is no reason to fail.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+fn refused(error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Kind::ConnectionRefused,
+        io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        _ => Kind::ConnectFailed,
+    };
+    Error::because(kind, error.to_string())
+}
+
+fn tls_error(error: io::Error) -> Error {
+    let certificate = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented));
+    let kind = if certificate { Kind::TlsCertificate } else { Kind::TlsProtocol };
+    Error::because(kind, error.to_string())
+}

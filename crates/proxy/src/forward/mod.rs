@@ -1,0 +1,266 @@
+//! The attempt loop: pick → connect → send → judge → again? What must know whether a request was sent lives here, as
+//! data on the service, never as middleware.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use http::Method;
+use portcullis_core::{
+    Answer, Error, Exchange, Kind,
+    balance::{Pick, Seen},
+    exchange::ClientLink,
+};
+
+use crate::{
+    clock::Watch,
+    h1::client::{self, Ask},
+    runtime::{Route, Runtime, Service},
+    worker::Worker,
+};
+
+use connect::{Connected, connect};
+use upstream::{InFlight, Upstream};
+
+pub mod connect;
+mod over_h2;
+pub mod tunnel;
+pub mod upstream;
+
+/// How many endpoints one request may try while it is certain that none of them has seen it.
+const TRIES: usize = 3;
+
+/// What forwarding needs to know beside the request.
+pub struct Forward<'a> {
+    /// The worker that serves the request.
+    pub worker: &'a Worker,
+    /// The configuration it began with.
+    pub runtime: &'a Runtime,
+    /// The route that took it.
+    pub route: &'a Route,
+    /// The service it leads to.
+    pub service: &'a Service,
+    /// The client connection's deadline.
+    pub watch: &'a Watch,
+    /// Total deadline, see [`Watch::total`].
+    pub total: u64,
+    /// Between two reads of the request's body.
+    pub client_body_idle: Duration,
+}
+
+/// What became of a request on its way to an endpoint, for log and metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
+    /// The endpoint asked last.
+    pub endpoint: Option<usize>,
+    /// Endpoints asked.
+    pub attempts: u32,
+    /// The last connection had been used before.
+    pub reused: bool,
+    /// Time spent connecting.
+    pub connect: Duration,
+    /// From the start of the last attempt to its answer's head.
+    pub first_byte: Duration,
+}
+
+/// Forwards a request to an endpoint of the service.
+///
+/// # Errors
+/// The last attempt's.
+pub async fn forward(forward: &Forward<'_>, x: &mut Exchange, way: &mut Way) -> Result<Answer, Error> {
+    let service = forward.service;
+    if x.request.upgrade.is_some() && !service.settings.upgrade {
+        x.request.upgrade = None;
+    }
+    portcullis_core::forwarded::send(x, &forward.runtime.gateway_name);
+    let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
+    let key = service.key.as_ref().and_then(|key| key.key(x));
+    let mut tried = [usize::MAX; TRIES];
+    let mut count = 0;
+    loop {
+        let now = Instant::now();
+        let Some(index) = service.choose(bound, key, tried.get(..count).unwrap_or_default(), now) else {
+            return Err(nobody(service));
+        };
+        way.endpoint = Some(index);
+        way.attempts += 1;
+        let result = attempt(forward, x, index, now, way).await;
+        service.observe(forward.worker.index, index, &result, way.first_byte, now);
+        match result {
+            Ok(mut answer) => {
+                if let Some(cookie) = service.sticky.as_ref().filter(|_| bound != Some(index)).and_then(|s| s.set_cookie(index)) {
+                    answer.fields.append("set-cookie", cookie);
+                }
+                return Ok(answer);
+            }
+            Err(error) if error.unsent && count + 1 < TRIES && error.kind != Kind::ConnectionLimit => {
+                if let Some(slot) = tried.get_mut(count) {
+                    *slot = index;
+                }
+                count += 1;
+                let asked = tried.get(..count).unwrap_or_default();
+                let others = Pick { endpoints: &service.endpoints, key, tried: asked, now };
+                if !(0..service.endpoints.len()).any(|other| others.allows(other)) {
+                    return Err(error);
+                }
+                service.metrics.retried(forward.worker.index);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn nobody(service: &Service) -> Error {
+    if service.endpoints.is_empty() {
+        return Error::because(Kind::NoEndpoints, service.name.to_string());
+    }
+    Error::because(Kind::NoHealthyEndpoints, service.name.to_string()).retry_after(service.retry_after())
+}
+
+/// One attempt on one endpoint. A stale connection from the pool does not count as one.
+async fn attempt(
+    forward: &Forward<'_>,
+    x: &mut Exchange,
+    index: usize,
+    started: Instant,
+    way: &mut Way,
+) -> Result<Answer, Error> {
+    let Some(upstream) = forward.service.upstreams.get(index) else {
+        return Err(Error::because(Kind::Internal, "endpoint index"));
+    };
+    let http1_only = x.request.upgrade.is_some();
+    if x.request.upgrade.as_deref() == Some("websocket") {
+        crate::h1::upgrade::prepare(&mut x.request);
+    }
+    let mut fresh = false;
+    loop {
+        let (connected, reused) = lease(forward, upstream, http1_only, fresh, started, way, x.client_link.as_ref()).await?;
+        way.reused = reused;
+        let host = host(forward, upstream, x);
+        let result = match connected {
+            Connected::H2(client) => {
+                over_h2::send(forward, upstream, &client, x, host).await.map_err(|error| client::Failed { error, stale: false })
+            }
+            Connected::H1(conn) => {
+                let ask = Ask {
+                    host,
+                    base: &upstream.base_path,
+                    timeouts: upstream.timeouts,
+                    response_header: forward.route.response_header_timeout.unwrap_or(upstream.timeouts.response_header),
+                    client_body_idle: forward.client_body_idle,
+                    watch: forward.watch,
+                    total: forward.total,
+                    in_flight: InFlight::new(&upstream.state),
+                };
+                client::exchange(conn, x, ask).await
+            }
+        };
+        match result {
+            Err(failed) if failed.stale && is_repeatable(&x.request.method) && !fresh => fresh = true,
+            result => {
+                way.first_byte = started.elapsed();
+                return result.map_err(|failed| failed.error);
+            }
+        }
+    }
+}
+
+/// May a request be sent again although an endpoint may have seen it? (RFC 9110 §9.2.2)
+fn is_repeatable(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+/// `Host` towards the endpoint where it is not the client's.
+fn host<'a>(forward: &Forward<'_>, upstream: &'a Upstream, x: &Exchange) -> Option<&'a str> {
+    let passed = forward.route.pass_host.unwrap_or(forward.service.settings.pass_host);
+    (!passed || x.request.authority().is_empty()).then_some(&*upstream.host)
+}
+
+/// A connection: one that is there, or a new one. Tells whether it was used before.
+async fn lease(
+    forward: &Forward<'_>,
+    upstream: &Arc<Upstream>,
+    http1_only: bool,
+    fresh: bool,
+    now: Instant,
+    way: &mut Way,
+    link: &dyn ClientLink,
+) -> Result<(Connected, bool), Error> {
+    let worker = forward.worker.index;
+    if !http1_only && upstream.may_speak_h2() {
+        if let Some(client) = upstream.pools.take_h2(worker) {
+            upstream.metrics.reused(worker);
+            return Ok((Connected::H2(client), true));
+        }
+    }
+    if !fresh && !upstream.always_h2() {
+        if let Some(conn) = upstream.pools.take(worker, &upstream.pool, now) {
+            upstream.metrics.reused(worker);
+            return Ok((Connected::H1(conn), true));
+        }
+    }
+    let begun = Instant::now();
+    forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);
+    let connected = crate::serve::while_wanted(forward.watch, forward.total, link, connect(upstream, worker, http1_only)).await?;
+    way.connect += begun.elapsed();
+    if let Ok(Connected::H2(client)) = &connected {
+        upstream.pools.give_h2(worker, client.clone());
+    }
+    connected.map(|connected| (connected, false))
+}
+
+impl Service {
+    /// The endpoint that a client is bound to, else the balancer's choice.
+    fn choose(&self, bound: Option<usize>, key: Option<u64>, tried: &[usize], now: Instant) -> Option<usize> {
+        if let Some(passive) = &self.passive {
+            passive.restore(&self.endpoints, now);
+        }
+        let pick = Pick { endpoints: &self.endpoints, key, tried, now };
+        bound.filter(|&index| pick.allows(index)).or_else(|| match &*self.endpoints {
+            // A single endpoint needs no strategy.
+            [_] => pick.allows(0).then_some(0),
+            _ => self.balancer.pick(&pick),
+        })
+    }
+
+    /// Tells balancer, passive health and metrics how an attempt went.
+    fn observe(&self, worker: usize, index: usize, result: &Result<Answer, Error>, latency: Duration, started: Instant) {
+        let (Some(endpoint), Some(upstream)) = (self.endpoints.get(index), self.upstreams.get(index)) else { return };
+        let now = started + latency;
+        let status = result.as_ref().ok().map(|answer| answer.status.as_u16());
+        match result {
+            Ok(answer) => upstream.metrics.answered(worker, answer.status.as_u16(), latency),
+            Err(error) if error.fault() == portcullis_core::Fault::Upstream => {
+                endpoint.state.failures.fetch_add(1, Relaxed);
+                upstream.metrics.failed(worker, error.kind, latency);
+            }
+            // The client left or broke its own request: that says nothing about the endpoint.
+            Err(_) => return,
+        }
+        self.balancer.observe(endpoint, &Seen { latency, status, now });
+        if let Some(passive) = &self.passive {
+            passive.observe(&self.endpoints, index, status, now);
+        }
+    }
+
+    /// When asking again makes sense while nobody is in service.
+    fn retry_after(&self) -> Duration {
+        let check = self.settings.health_check.as_ref().map(|check| check.unhealthy_interval);
+        let ejection = self.settings.passive_health.as_ref().map(|passive| passive.ejection);
+        check.or(ejection).unwrap_or(Duration::from_secs(5))
+    }
+}
+
+impl Upstream {
+    /// HTTP/2 only?
+    fn always_h2(&self) -> bool {
+        use portcullis_config::model::{Scheme, UpstreamHttp};
+        self.scheme == Scheme::H2c || self.http == UpstreamHttp::Http2
+    }
+
+    /// HTTP/2 known to be possible?
+    fn may_speak_h2(&self) -> bool {
+        self.always_h2() || self.pools.speaks_h2.load(Relaxed)
+    }
+}

@@ -1,0 +1,566 @@
+//! HTTP/1.1 towards the client: one task per connection, reading requests and writing answers in turn.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use portcullis_config::model::ListenerTimeouts;
+use portcullis_core::{
+    Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, Request,
+    answer::Tunnel,
+};
+use tokio::io::AsyncWrite;
+
+use super::{
+    chunked, framing,
+    head::{self, Scan},
+    incoming::{Link, Pace},
+    upgrade::{self, Side},
+    writer::{self, Delimit},
+};
+use crate::{
+    arrive, buffers,
+    clock::Watch,
+    date,
+    forward::tunnel,
+    io::{Io, poll_write_all},
+    listen::{Cancelled, Drain},
+    runtime::{Listener, Runtime},
+    serve::serve,
+    ticket::Ticket,
+    worker::Worker,
+};
+
+/// How much of an answer is gathered before it is written.
+const WRITE: usize = 64 * 1024;
+/// What is left of a request's body is read and thrown away up to this size, so that the connection can be used again.
+const DISCARD: u64 = 64 * 1024;
+/// How long a closing connection is read from, so that the client sees the answer and not a reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a client of HTTP/2 begins with (RFC 9113 §3.4), as far as it looks like a request.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Serves a connection until it ends. When the client turns out to speak HTTP/2 by prior knowledge, and the listener
+/// does too, the socket is handed back with what was read of it.
+pub async fn serve_connection(
+    io: Io,
+    worker: Arc<Worker>,
+    connection: Arc<Connection>,
+    drain: Drain,
+) -> Option<(Io, Vec<u8>)> {
+    let timeouts = timeouts(&worker, &connection)?;
+    let pace = Pace { since: None, grace: timeouts.body_grace, rate: timeouts.body_min_rate };
+    let watch = worker.clock.watch();
+    let cancelled = drain.cancelled();
+    let opened = tokio::time::Instant::now();
+    let link = Link::new(io, pace);
+    let mut server = Server { link, worker, connection, watch, drain, cancelled, timeouts, requests: 0, opened, is_http2: false };
+    while server.turn().await {}
+    if server.is_http2 {
+        let mut state = server.link.lock();
+        let (io, read) = (std::mem::replace(&mut state.io, Io::Gone), state.input.take());
+        return Some((io, read));
+    }
+    server.close().await;
+    None
+}
+
+fn timeouts(worker: &Worker, connection: &Connection) -> Option<ListenerTimeouts> {
+    let runtime = worker.runtime()?;
+    Some(runtime.listeners.get(&connection.listener)?.settings.timeouts)
+}
+
+fn speaks_http2(worker: &Worker, connection: &Connection) -> bool {
+    let runtime = worker.runtime();
+    let listener = runtime.as_ref().and_then(|runtime| runtime.listeners.get(&connection.listener));
+    connection.tls.is_none() && listener.is_some_and(|listener| listener.settings.http2)
+}
+
+/// One connection.
+struct Server {
+    link: Arc<Link>,
+    worker: Arc<Worker>,
+    connection: Arc<Connection>,
+    watch: Watch,
+    drain: Drain,
+    /// Ready when the connection shall end; made once, asked between requests.
+    cancelled: Cancelled,
+    /// Those in force at the last request.
+    timeouts: ListenerTimeouts,
+    requests: u64,
+    opened: tokio::time::Instant,
+    is_http2: bool,
+}
+
+/// A request and what its framing said about the connection.
+struct Arrived {
+    request: Request,
+    framing: framing::Framing,
+    /// The client would keep the connection open.
+    keep: bool,
+    http_10: bool,
+    /// The configuration by which it was read, and by which it will be served.
+    runtime: Arc<Runtime>,
+    listener: Arc<Listener>,
+}
+
+/// Why there is no request.
+enum Missing {
+    /// The connection ended between requests, or nobody is to be told.
+    Silence,
+    /// The client is told, then the connection closes.
+    Refused(Error),
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
+impl Server {
+    /// One request and its answer; false when the connection is to be closed.
+    async fn turn(&mut self) -> bool {
+        match self.arrive().await {
+            Ok(arrived) => self.answer(arrived).await,
+            Err(Missing::Silence) => false,
+            Err(Missing::Http2) => {
+                self.is_http2 = true;
+                false
+            }
+            Err(Missing::Refused(error)) => {
+                self.refuse(error).await;
+                false
+            }
+        }
+    }
+
+    /// Waits for a request's head.
+    async fn arrive(&mut self) -> Result<Arrived, Missing> {
+        let Server { link, worker, connection, watch, cancelled, timeouts, requests, .. } = self;
+        let (mut scan, mut began) = (Scan::default(), false);
+        watch.set(timeouts.keep_alive);
+        poll_fn(|cx| {
+            let state = &mut *link.lock();
+            loop {
+                if !state.input.is_empty() {
+                    if !began {
+                        began = true;
+                        watch.set(timeouts.request_header);
+                    }
+                    if state.input.unread().starts_with(PREFACE) && *requests == 0 && speaks_http2(worker, connection) {
+                        return Poll::Ready(Err(Missing::Http2));
+                    }
+                    let read = read(&mut scan, state.input.unread(), worker, connection);
+                    if let Some((arrived, used)) = read.map_err(Missing::Refused)? {
+                        state.input.consume(used);
+                        state.input.release();
+                        return Poll::Ready(Ok(arrived));
+                    }
+                }
+                match state.input.poll_fill(&mut state.io, cx, buffers::SIZE / 2) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
+                        state.gone = true;
+                        return Poll::Ready(Err(Missing::Silence));
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if !began {
+                state.input.release();
+                if cancelled.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(Missing::Silence));
+                }
+            }
+            watch.poll_expired(cx).map(|()| {
+                Err(match began {
+                    true => Missing::Refused(Error::because(Kind::RequestTimeout, "head")),
+                    false => Missing::Silence,
+                })
+            })
+        })
+        .await
+    }
+
+    /// Serves a request and writes its answer.
+    async fn answer(&mut self, arrived: Arrived) -> bool {
+        let Arrived { mut request, framing, keep, http_10, runtime, listener } = arrived;
+        self.requests += 1;
+        let timeouts = listener.settings.timeouts;
+        self.timeouts = timeouts;
+        request.body = self.link.body(framing);
+        let to_head = request.method == Method::HEAD;
+        let x = Exchange::new(request, self.connection.clone(), self.link.clone(), std::time::Instant::now());
+        let (answer, mut ticket) = serve(&self.worker, runtime, x, &self.watch).await;
+        ticket.status = answer.status.as_u16();
+        if self.link.lock().gone {
+            ticket.end(self.received(), 0, Err(Error::new(Kind::ClientGone)));
+            return false;
+        }
+        let keep = keep && self.may_go_on(&listener);
+        drop(listener);
+        if answer.tunnel.is_some() {
+            self.tunnel(answer, ticket, timeouts).await;
+            return false;
+        }
+        self.write(answer, ticket, Writing { to_head, http_10, keep, timeouts }).await
+    }
+
+    fn received(&self) -> u64 {
+        self.link.lock().received
+    }
+
+    /// Shall this connection serve more requests?
+    fn may_go_on(&self, listener: &Listener) -> bool {
+        let limits = listener.settings.limits;
+        let max_age = listener.settings.timeouts.max_age;
+        !self.drain.is_draining()
+            && (limits.requests_per_connection == 0 || self.requests < limits.requests_per_connection)
+            && (max_age.is_zero() || self.opened.elapsed() < max_age)
+    }
+
+    /// Answers what could not become a request.
+    async fn refuse(&mut self, error: Error) {
+        let Some(runtime) = self.worker.runtime() else { return };
+        let Some(listener) = runtime.listeners.get(&self.connection.listener).cloned() else { return };
+        listener.metrics.refused(error.mapping().slug);
+        let request = Request::new(Method::GET);
+        let x = Exchange::new(request, self.connection.clone(), self.link.clone(), std::time::Instant::now());
+        let mut ticket = Ticket::begin(self.worker.index, runtime.clone(), x);
+        ticket.blame(&error);
+        let answer = runtime.pages.answer(&mut ticket.x, &error);
+        ticket.status = answer.status.as_u16();
+        let timeouts = listener.settings.timeouts;
+        self.link.lock().body = super::incoming::Left::Broken;
+        self.write(answer, ticket, Writing { to_head: false, http_10: false, keep: false, timeouts }).await;
+    }
+
+    /// Writes an answer; true when the connection can go on.
+    async fn write(&mut self, mut answer: Answer, ticket: Ticket, writing: Writing) -> bool {
+        let delimit = writer::delimit(&answer, writing.to_head, writing.http_10);
+        let rest = self.rest();
+        let keep = writing.keep && delimit != Delimit::Close && rest != Rest::Much;
+        let connection = match (keep, writing.http_10) {
+            (false, _) => Some("close"),
+            (true, true) => Some("keep-alive"),
+            (true, false) => None,
+        };
+        let mut out = Out { bytes: buffers::take(), sent: 0, total: 0, delimit };
+        date::with(&self.worker.clock, |date| {
+            writer::answer_head(&mut out.bytes, &mut answer, delimit, connection, date);
+        });
+        if delimit == Delimit::Nothing {
+            answer.body = portcullis_core::Body::Empty;
+        }
+        let (idle, total) = (ticket.body_idle, ticket.total);
+        let result = self.pump(&mut out, &mut answer, idle, total, writing.timeouts.write_idle).await;
+        // The body may hold what is left of the request; only without it is that nobody's.
+        drop(answer);
+        let ok = result.is_ok();
+        let bytes_out = out.total;
+        buffers::give(out.bytes);
+        ticket.end(self.received(), bytes_out, result);
+        ok && keep && self.discard(writing.timeouts).await
+    }
+
+    /// How much of the request's body has not been read.
+    fn rest(&self) -> Rest {
+        match &self.link.lock().body {
+            super::incoming::Left::Nothing => Rest::Nothing,
+            super::incoming::Left::Length(left) if *left <= DISCARD => Rest::Little,
+            _ => Rest::Much,
+        }
+    }
+
+    /// Moves the answer from its source to the client: gathers what is there, and writes when there is enough, or
+    /// nothing more for now.
+    async fn pump(
+        &self,
+        out: &mut Out,
+        answer: &mut Answer,
+        idle: Duration,
+        total: u64,
+        write_idle: Duration,
+    ) -> Result<(), Error> {
+        let mut ended = matches!(answer.body, portcullis_core::Body::Empty);
+        if ended && out.delimit == Delimit::Chunks {
+            chunked::end(&mut out.bytes, None);
+        }
+        // What the deadline is for: 0 nothing yet, 1 the source, 2 the client.
+        let mut waits = 0;
+        poll_fn(|cx| {
+            loop {
+                let pulled = if ended || out.bytes.len() - out.sent >= WRITE { None } else { Some(out.pull(cx, answer)) };
+                match pulled {
+                    Some(Poll::Ready(Ok(more))) => {
+                        ended = !more;
+                        waits = 0;
+                        continue;
+                    }
+                    Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                    Some(Poll::Pending) if out.is_flushed() => {
+                        if waits != 1 {
+                            waits = 1;
+                            self.watch.set_within(idle, total);
+                        }
+                        if portcullis_core::exchange::ClientLink::poll_gone(&*self.link, cx).is_ready() {
+                            return Poll::Ready(Err(Error::new(Kind::ClientGone)));
+                        }
+                        break;
+                    }
+                    _ => {}
+                }
+                match poll_write_all(&mut self.link.lock().io, cx, &out.bytes, &mut out.sent) {
+                    Poll::Ready(Ok(())) => {
+                        out.flushed();
+                        if ended {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Error::because(Kind::ClientGone, "write failed"))),
+                    Poll::Pending => {
+                        let progress = out.progress();
+                        if waits != 2 || progress {
+                            waits = 2;
+                            self.watch.set_within(write_idle, total);
+                        }
+                        break;
+                    }
+                }
+            }
+            self.watch.poll_expired(cx).map(|()| {
+                Err(match waits {
+                    _ if self.watch.is_past(total) => Error::new(Kind::TotalTimeout),
+                    2 => Error::because(Kind::ClientGone, "took the answer too slowly"),
+                    _ => Error::new(Kind::ReadTimeout),
+                })
+            })
+        })
+        .await
+    }
+
+    /// Reads what is left of a request's body and forgets it; false when it does not come.
+    async fn discard(&self, timeouts: ListenerTimeouts) -> bool {
+        if self.rest() == Rest::Nothing {
+            return true;
+        }
+        let mut body = self.link.rest();
+        self.watch.set(timeouts.body_idle);
+        let mut scratch = buffers::take();
+        let whole = poll_fn(|cx| {
+            loop {
+                scratch.clear();
+                match body.poll_append(cx, &mut scratch, buffers::SIZE) {
+                    Poll::Ready(Ok(Appended::Data(_))) => {}
+                    Poll::Ready(Ok(_)) => return Poll::Ready(true),
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => return self.watch.poll_expired(cx).map(|()| false),
+                }
+            }
+        })
+        .await;
+        buffers::give(scratch);
+        whole
+    }
+
+    /// Leaves HTTP: 101, then bytes both ways. The configuration is let go.
+    async fn tunnel(&mut self, mut answer: Answer, mut ticket: Ticket, timeouts: ListenerTimeouts) {
+        let Some(Tunnel { mut io, idle }) = answer.tunnel.take() else { return };
+        let token = ticket.x.request.upgrade.clone().unwrap_or_default();
+        let mut out = buffers::take();
+        writer::status_line(&mut out, StatusCode::SWITCHING_PROTOCOLS);
+        answer.fields.remove_known(Known::ContentLength);
+        answer.fields.write_to(&mut out);
+        writer::field(&mut out, "connection", "upgrade");
+        writer::field(&mut out, "upgrade", &token);
+        out.extend_from_slice(b"\r\n");
+        ticket.detach();
+        drop(answer);
+        self.watch.set(timeouts.write_idle);
+        let sent = self.link.write(&out).await.is_ok();
+        buffers::give(out);
+        let (moved, result) = if sent {
+            let mut client = {
+                let mut state = self.link.lock();
+                Side::new(std::mem::replace(&mut state.io, Io::Gone), std::mem::take(&mut state.input), None)
+            };
+            let mut cut = self.drain.cut();
+            let mut tunnel = pin!(tunnel::run(&mut client, &mut *io, idle, &self.watch));
+            poll_fn(|cx| match tunnel.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(done),
+                Poll::Pending => cut.as_mut().poll(cx).map(|()| (tunnel::Moved::default(), Ok(()))),
+            })
+            .await
+        } else {
+            (tunnel::Moved::default(), Ok(()))
+        };
+        let result = result.map_err(|error| Error::because(Kind::ConnectionTerminated, error.to_string()));
+        ticket.end(moved.up, moved.down, result);
+    }
+
+    /// Closes so that the client sees the last answer: our side first, then what it still sends is read for a while.
+    async fn close(self) {
+        if self.link.lock().gone || matches!(self.link.lock().io, Io::Gone) {
+            return;
+        }
+        self.watch.set(LINGER);
+        let mut shut = false;
+        let mut budget = 1 << 20;
+        poll_fn(|cx| {
+            let state = &mut *self.link.lock();
+            if !shut {
+                match Pin::new(&mut state.io).poll_shutdown(cx) {
+                    Poll::Pending => return self.watch.poll_expired(cx),
+                    Poll::Ready(_) => shut = true,
+                }
+            }
+            loop {
+                let unread = state.input.unread().len();
+                state.input.consume(unread);
+                match state.input.poll_fill(&mut state.io, cx, 4096) {
+                    Poll::Ready(Ok(count)) if count > 0 && count < budget => budget -= count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.watch.poll_expired(cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// What decides how an answer is written.
+struct Writing {
+    to_head: bool,
+    http_10: bool,
+    keep: bool,
+    timeouts: ListenerTimeouts,
+}
+
+/// What is left of a request's body.
+#[derive(Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    /// Worth reading so that the connection can be used again.
+    Little,
+    Much,
+}
+
+/// An answer on its way out.
+struct Out {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Body and head bytes written, all told.
+    total: u64,
+    delimit: Delimit,
+}
+
+impl Out {
+    fn is_flushed(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    /// All gathered bytes are written.
+    fn flushed(&mut self) {
+        self.total += self.bytes.len() as u64;
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
+    /// Did the last write move anything? What is written is taken away, so that the question can be asked again.
+    fn progress(&mut self) -> bool {
+        let moved = self.sent > 0;
+        self.total += self.sent as u64;
+        self.bytes.drain(..self.sent);
+        self.sent = 0;
+        moved
+    }
+
+    /// Takes one piece from the source; false at the end.
+    fn pull(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<bool, Error>> {
+        let is_chunked = self.delimit == Delimit::Chunks;
+        let start = if is_chunked { chunked::open_chunk(&mut self.bytes) } else { 0 };
+        let limit = if is_chunked { chunked::CHUNK_MAX.min(WRITE) } else { WRITE };
+        let step = answer.body.poll_append(cx, &mut self.bytes, limit);
+        if is_chunked {
+            chunked::close_chunk(&mut self.bytes, start);
+        }
+        let trailers = match step {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(Appended::Data(_))) => {
+                // A body of known length is over when that is reached: no second question to its source.
+                let over = matches!(self.delimit, Delimit::Length(_)) && answer.body.is_empty();
+                return Poll::Ready(Ok(!over));
+            }
+            Poll::Ready(Ok(Appended::End)) => None,
+            Poll::Ready(Ok(Appended::Trailers(trailers))) => Some(trailers),
+        };
+        if is_chunked {
+            chunked::end(&mut self.bytes, trailers.as_ref());
+        }
+        Poll::Ready(Ok(false))
+    }
+}
+
+/// A request, when its head is complete, and how many bytes that took.
+fn read(
+    scan: &mut Scan,
+    bytes: &[u8],
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<Option<(Arrived, usize)>, Error> {
+    // Empty lines before a request line are forgiven (RFC 9112 §2.2).
+    let empty = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let bytes = bytes.get(empty..).unwrap_or_default();
+    let runtime = worker.runtime().ok_or(Error::new(Kind::ShuttingDown))?;
+    let listener = runtime.listeners.get(&connection.listener).cloned().ok_or(Error::new(Kind::ShuttingDown))?;
+    let limits = listener.settings.limits;
+    let end = scan.end(bytes).map_err(|_| Error::because(Kind::BadRequest, "line ends with LF alone"))?;
+    if end.unwrap_or(bytes.len()) > limits.header_bytes {
+        let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+        return Err(Error::new(if line > limits.uri_bytes { Kind::UriTooLong } else { Kind::HeadersTooLarge }));
+    }
+    let Some(end) = end else { return Ok(None) };
+    let bytes = bytes.get(..end).unwrap_or_default();
+    let head = head::request(bytes, limits.header_count)?;
+    let http_10 = head.http_10;
+    let framing = framing::of_request(&head.fields, http_10)?;
+    let has_body = !matches!(framing, framing::Framing::None | framing::Framing::Length(0));
+    if !http_10 && !head.fields.has(Known::Host) {
+        return Err(Error::because(Kind::BadRequest, "no Host"));
+    }
+    let keep = keeps_open(&head.fields, http_10);
+    let upgrade = if http_10 { None } else { upgrade::asked(&head.fields, &head.method, has_body) };
+    let expects_continue = expects_continue(&head.fields, http_10)? && has_body;
+    let target = bytes.get(head.target.start as usize..head.target.end as usize).unwrap_or_default();
+    let mut request = arrive::request(head.method, target, None, head.fields, &listener)?;
+    request.upgrade = upgrade;
+    request.expects_continue = expects_continue;
+    Ok(Some((Arrived { request, framing, keep, http_10, runtime, listener }, empty + end)))
+}
+
+/// Would the client keep the connection open? (RFC 9112 §9.3)
+fn keeps_open(fields: &Fields, http_10: bool) -> bool {
+    if !fields.has(Known::Connection) {
+        return !http_10;
+    }
+    let named = |token: &str| {
+        fields
+            .known_all(Known::Connection)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    };
+    !named("close") && (!http_10 || named("keep-alive"))
+}
+
+/// `Expect: 100-continue`; any other expectation is an error (RFC 9110 §10.1.1). Ignored in HTTP/1.0.
+fn expects_continue(fields: &Fields, http_10: bool) -> Result<bool, Error> {
+    match fields.known(Known::Expect) {
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(!http_10),
+        Some(_) => Err(Error::new(Kind::ExpectationFailed)),
+        None => Ok(false),
+    }
+}

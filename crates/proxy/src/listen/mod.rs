@@ -1,0 +1,209 @@
+//! Listeners: each worker accepts on its own sockets and serves every connection in a task of its own. Each protocol
+//! ends in [`crate::serve::serve`].
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use portcullis_core::{Connection, Protocol, exchange::TlsFacts};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{h1, h2, io::Io, runtime::Listener, tls, worker::Worker};
+
+mod drain;
+mod prefixed;
+pub mod socket;
+
+pub use drain::{Cancelled, Drain};
+use prefixed::Prefixed;
+
+/// What all workers share about open connections.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Open in the whole process.
+    pub open: AtomicUsize,
+    /// Most in the whole process.
+    pub most: AtomicUsize,
+    by_client: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One listener's place on one worker.
+pub struct Accepting {
+    /// The socket.
+    pub socket: std::net::TcpListener,
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// The wish that it ends.
+    pub drain: Drain,
+    /// Connections open on this listener, all workers together.
+    pub open: Arc<AtomicUsize>,
+    /// Shared bounds.
+    pub gate: Arc<Gate>,
+}
+
+/// A connection that was let in; lets the next one in when it ends.
+struct Admitted {
+    gate: Arc<Gate>,
+    open: Arc<AtomicUsize>,
+    worker: Arc<Worker>,
+    client: Option<IpAddr>,
+    listener: Arc<Listener>,
+}
+
+/// Accepts until the drain begins.
+pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
+    let Ok(socket) = TcpListener::from_std(accepting.socket) else { return };
+    let (name, drain, open, gate) = (accepting.name, accepting.drain, accepting.open, accepting.gate);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.wait() => return,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause_after(&error, &name).await;
+                continue;
+            }
+        };
+        let listener = worker.runtime().and_then(|runtime| runtime.listeners.get(&name).cloned());
+        let Some(listener) = listener else { continue };
+        let Some(admitted) = Admitted::admit(&gate, &open, &worker, peer.ip(), listener) else { continue };
+        tokio::spawn(connection(stream, peer, worker.clone(), admitted, drain.clone()));
+    }
+}
+
+/// `accept` fails for want of descriptors, mostly: waiting beats spinning.
+async fn pause_after(error: &io::Error, name: &str) {
+    let passing = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    if !passing {
+        tracing::warn!(listener = name, %error, "cannot accept connections");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Admitted {
+    /// Counts a connection in, unless a bound is reached.
+    fn admit(
+        gate: &Arc<Gate>,
+        open: &Arc<AtomicUsize>,
+        worker: &Arc<Worker>,
+        client: IpAddr,
+        listener: Arc<Listener>,
+    ) -> Option<Admitted> {
+        let limits = listener.settings.limits;
+        let in_all = gate.open.fetch_add(1, Relaxed);
+        let here = open.fetch_add(1, Relaxed);
+        worker.connections.fetch_add(1, Relaxed);
+        listener.metrics.opened(worker.index);
+        let mut admitted =
+            Admitted { gate: gate.clone(), open: open.clone(), worker: worker.clone(), client: None, listener };
+        let most = gate.most.load(Relaxed);
+        if (most > 0 && in_all >= most) || (limits.connections > 0 && here >= limits.connections) {
+            admitted.listener.metrics.refused("connections");
+            return None;
+        }
+        if limits.connections_per_client > 0 {
+            let mut clients = gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = clients.entry(client).or_default();
+            if *count >= limits.connections_per_client {
+                admitted.listener.metrics.refused("connections_per_client");
+                return None;
+            }
+            *count += 1;
+            drop(clients);
+            admitted.client = Some(client);
+        }
+        Some(admitted)
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.gate.open.fetch_sub(1, Relaxed);
+        self.open.fetch_sub(1, Relaxed);
+        self.worker.connections.fetch_sub(1, Relaxed);
+        self.listener.metrics.closed(self.worker.index);
+        if let Some(client) = self.client {
+            let mut clients = self.gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = clients.get_mut(&client) {
+                *count -= 1;
+                if *count == 0 {
+                    clients.remove(&client);
+                }
+            }
+        }
+    }
+}
+
+/// Serves one connection, whatever it turns out to speak.
+async fn connection(stream: TcpStream, peer: SocketAddr, worker: Arc<Worker>, admitted: Admitted, drain: Drain) {
+    // Without it small answers wait for acknowledgements; failing to set it is no reason to refuse a client.
+    let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let listener = admitted.listener.clone();
+    let trusted = listener.settings.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
+    let facts = |tls, protocol| {
+        Arc::new(Connection {
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            peer_text: peer.ip().to_canonical().to_string().into(),
+            local,
+            listener: listener.settings.name.clone(),
+            trusted,
+            tls,
+            protocol,
+            id: worker.next_id(),
+        })
+    };
+    let Some(config) = &listener.tls else {
+        plaintext(stream, facts, &worker, drain.clone()).await;
+        return;
+    };
+    let handshake = TlsAcceptor::from(config.clone()).accept(stream);
+    let stream = match tokio::time::timeout(listener.settings.timeouts.handshake, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            listener.metrics.handshake_failed("error");
+            return;
+        }
+        Err(_) => {
+            listener.metrics.handshake_failed("timeout");
+            return;
+        }
+    };
+    let session = stream.get_ref().1;
+    let h2 = session.alpn_protocol() == Some(b"h2");
+    let tls: Option<TlsFacts> = Some(tls::facts(session));
+    if h2 {
+        h2::server::serve_connection(stream, worker.clone(), facts(tls, Protocol::Http2), drain).await;
+    } else {
+        let io = Io::TlsServer(Box::new(stream));
+        h1::server::serve_connection(io, worker.clone(), facts(tls, Protocol::Http1), drain).await;
+    }
+    drop(admitted);
+}
+
+/// Plaintext: HTTP/1.1, or HTTP/2 by prior knowledge (RFC 9113 §3.3), which shows in the first bytes.
+async fn plaintext(
+    stream: TcpStream,
+    facts: impl Fn(Option<TlsFacts>, Protocol) -> Arc<Connection>,
+    worker: &Arc<Worker>,
+    drain: Drain,
+) {
+    let io = Io::Tcp(stream);
+    let other = h1::server::serve_connection(io, worker.clone(), facts(None, Protocol::Http1), drain.clone()).await;
+    if let Some((io, read)) = other {
+        let stream = Prefixed::new(read, io);
+        h2::server::serve_connection(stream, worker.clone(), facts(None, Protocol::Http2), drain).await;
+    }
+}

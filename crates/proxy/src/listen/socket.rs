@@ -1,0 +1,57 @@
+//! Listening sockets: one per worker on the same address (SO_REUSEPORT), so that the kernel spreads connections and
+//! workers share nothing.
+
+use std::{io, net::{SocketAddr, TcpListener}};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait for `accept`.
+const BACKLOG: i32 = 4096;
+
+/// Opens `count` sockets on one address. With port 0 all get the port of the first.
+///
+/// # Errors
+/// The address is in use, or may not be used.
+pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count.max(1) {
+        let socket = one(address)?;
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for old connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 clients too, as people expect of "all addresses".
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Is somebody else listening there already? With SO_REUSEPORT a second process would silently take half of the
+/// connections, so the first socket of an address is tried without it.
+///
+/// # Errors
+/// The address is in use, or may not be used.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}

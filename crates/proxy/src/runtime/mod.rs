@@ -1,0 +1,130 @@
+//! The immutable compiled form of a configuration: what the data plane runs. Nothing in it is computed per request.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use portcullis_config::model::{self, Model, Name};
+use portcullis_core::{
+    Middleware,
+    balance::Balancer,
+    builtin::Builtin,
+    endpoint::Endpoint,
+};
+
+use crate::{
+    balance::{KeyOf, Sticky},
+    forward::upstream::Upstream,
+    health::passive::Passive,
+    observe::{AccessLog, Metrics, RouteMetrics, ListenerMetrics, ServiceMetrics},
+    pages::Pages,
+    route::Router,
+};
+
+pub mod compile;
+
+/// One compiled configuration. A clone is shallow.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Counts configurations, from 1.
+    pub generation: u64,
+    /// What it was compiled from.
+    pub model: Arc<Model>,
+    /// By name.
+    pub listeners: Arc<BTreeMap<Name, Arc<Listener>>>,
+    /// In the order of the model; the router's indices point here.
+    pub routes: Arc<[Arc<Route>]>,
+    /// By qualified name.
+    pub services: Arc<BTreeMap<Name, Arc<Service>>>,
+    /// How the gateway calls itself.
+    pub gateway_name: Arc<str>,
+    /// Bodies of the gateway's own errors.
+    pub pages: Arc<Pages>,
+    /// The access log, when there is one.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// All counters of the process.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A listener's compiled form: its router and what applies to every request on it.
+pub struct Listener {
+    /// Its settings.
+    pub settings: model::Listener,
+    /// How paths are put into canonical form here: as tolerant as its most tolerant route.
+    pub path: portcullis_core::path::Policy,
+    /// Routes reachable on it.
+    pub router: Router,
+    /// Asked before those of the route.
+    pub middlewares: Vec<Asked>,
+    /// TLS termination; `None` on plaintext.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Counters.
+    pub metrics: Arc<ListenerMetrics>,
+    /// Metrics of requests that no route took.
+    pub unrouted: Arc<RouteMetrics>,
+}
+
+/// A middleware instance in a list.
+#[derive(Clone)]
+pub struct Asked {
+    /// Qualified name.
+    pub name: Name,
+    /// The instance, shared by all lists that name it.
+    pub middleware: Arc<dyn Middleware>,
+}
+
+/// A route's compiled form.
+pub struct Route {
+    /// Qualified name.
+    pub name: Name,
+    /// Asked in this order, after those of the listener.
+    pub middlewares: Vec<Asked>,
+    /// Where it leads.
+    pub target: Target,
+    /// Refuses paths with escaped delimiters, which the listener may have let through for another route.
+    pub rejects_delimiters: bool,
+    /// Literal prefix taken away before forwarding.
+    pub strip_prefix: Option<Arc<str>>,
+    /// See the model.
+    pub total_timeout: Option<Duration>,
+    /// See the model.
+    pub response_header_timeout: Option<Duration>,
+    /// `Some(None)` = unlimited.
+    pub body_bytes: Option<Option<u64>>,
+    /// See the model.
+    pub body_idle_timeout: Option<Duration>,
+    /// Overrides the service's.
+    pub pass_host: Option<bool>,
+    /// Counters.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// Where a compiled route leads.
+pub enum Target {
+    /// To endpoints.
+    Service(Arc<Service>),
+    /// To a built-in service; its name stands in the log.
+    Builtin(&'static str, Arc<dyn Builtin>),
+    /// Nowhere: answers 503, with the reason in the log.
+    Unusable(Arc<str>),
+}
+
+/// A service's compiled form.
+pub struct Service {
+    /// Qualified name.
+    pub name: Name,
+    /// Its settings.
+    pub settings: model::Service,
+    /// What balancing sees; same order as `upstreams`.
+    pub endpoints: Vec<Endpoint>,
+    /// How each endpoint is reached; same order as `endpoints`.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The strategy.
+    pub balancer: Arc<dyn Balancer>,
+    /// What the strategy hashes by, when it does.
+    pub key: Option<KeyOf>,
+    /// Stickiness, when asked for.
+    pub sticky: Option<Sticky>,
+    /// Passive health, when asked for.
+    pub passive: Option<Passive>,
+    /// Counters.
+    pub metrics: Arc<ServiceMetrics>,
+}

@@ -1,0 +1,190 @@
+//! What is remembered of a request until its answer has left, and the one place where its log line closes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use portcullis_core::{Error, Exchange, Kind};
+
+use crate::{
+    clock::Watch,
+    forward::Way,
+    observe::{AccessLog, Line, RequestSeen, RouteMetrics},
+    runtime::{Route, Runtime, Target},
+};
+
+/// A request under way. Dropped without [`Ticket::end`], it counts as left by its client.
+pub struct Ticket {
+    /// The exchange.
+    pub x: Exchange,
+    /// Total deadline in clock milliseconds, see [`Watch::total`].
+    pub total: u64,
+    /// Between two reads of the answer's body; zero = unbounded.
+    pub body_idle: Duration,
+    /// What forwarding found.
+    pub way: Way,
+    /// When the middlewares were through.
+    pub forwarded_at: Option<Instant>,
+    /// The answer's status, once its head is written.
+    pub status: u16,
+    worker: usize,
+    keeper: Keeper,
+    fault: Option<Error>,
+    ended: bool,
+}
+
+/// What the end needs of the configuration: all of it, or just the parts, so that a tunnel does not hold an old one.
+enum Keeper {
+    Runtime(Arc<Runtime>, Option<usize>),
+    Parts { metrics: Option<Arc<RouteMetrics>>, log: Option<Arc<AccessLog>>, service: Option<Arc<str>>, endpoint: Option<Arc<str>> },
+}
+
+impl Ticket {
+    /// For an exchange that has just begun.
+    pub fn begin(worker: usize, runtime: Arc<Runtime>, x: Exchange) -> Ticket {
+        Ticket {
+            x,
+            total: u64::MAX,
+            body_idle: Duration::ZERO,
+            way: Way::default(),
+            forwarded_at: None,
+            status: 0,
+            worker,
+            keeper: Keeper::Runtime(runtime, None),
+            fault: None,
+            ended: false,
+        }
+    }
+
+    /// The exchange goes this way.
+    pub fn take_route(&mut self, index: usize, route: &Route, watch: &Watch) {
+        self.total = watch.total(route.total_timeout);
+        self.x.route = route.name.clone();
+        if let Keeper::Runtime(_, chosen) = &mut self.keeper {
+            *chosen = Some(index);
+        }
+        route.metrics.begin(self.worker);
+    }
+
+    /// Remembers what went wrong, for the log.
+    pub fn blame(&mut self, error: &Error) {
+        self.fault = Some(Error {
+            kind: error.kind,
+            unsent: error.unsent,
+            detail: error.detail.clone(),
+            retry_after: error.retry_after,
+        });
+    }
+
+    /// Lets the configuration go, keeping what the end needs.
+    pub fn detach(&mut self) {
+        let Keeper::Runtime(runtime, route) = &self.keeper else { return };
+        let route = route.and_then(|index| runtime.routes.get(index));
+        let (service, endpoint) = reached(route.map(Arc::as_ref), &self.way);
+        self.keeper = Keeper::Parts {
+            metrics: self.metrics().cloned(),
+            log: runtime.access_log.clone(),
+            service: service.cloned(),
+            endpoint: endpoint.cloned(),
+        };
+    }
+
+    fn metrics(&self) -> Option<&Arc<RouteMetrics>> {
+        match &self.keeper {
+            Keeper::Runtime(runtime, Some(index)) => runtime.routes.get(*index).map(|route| &route.metrics),
+            Keeper::Runtime(runtime, None) => {
+                runtime.listeners.get(&self.x.connection.listener).map(|listener| &listener.unrouted)
+            }
+            Keeper::Parts { metrics, .. } => metrics.as_ref(),
+        }
+    }
+
+    /// Was a route found, so that it counts the request as under way?
+    fn is_begun(&self) -> bool {
+        !matches!(self.keeper, Keeper::Runtime(_, None))
+    }
+
+    /// The last byte of the answer has left, or an error ended it.
+    pub fn end(mut self, bytes_in: u64, bytes_out: u64, result: Result<(), Error>) {
+        if let Err(error) = &result {
+            self.blame(error);
+        }
+        self.close(bytes_in, bytes_out);
+    }
+
+    fn close(&mut self, bytes_in: u64, bytes_out: u64) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let total = self.x.started.elapsed();
+        let kind = self.fault.as_ref().map(|fault| fault.kind);
+        let gone_early = kind == Some(Kind::ClientGone) && self.status == 0;
+        let status = if gone_early { 499 } else { self.status };
+        let is_begun = self.is_begun();
+        if let Some(metrics) = self.metrics() {
+            if !is_begun {
+                metrics.begin(self.worker);
+            }
+            let method = &self.x.request.method;
+            metrics.end(self.worker, &RequestSeen { method, status, duration: total, bytes_in, bytes_out, error: kind });
+        }
+        self.log(status, total, bytes_in, bytes_out);
+    }
+
+    fn log(&self, status: u16, total: Duration, bytes_in: u64, bytes_out: u64) {
+        let (log, service, endpoint, answered) = match &self.keeper {
+            Keeper::Runtime(runtime, route) => {
+                let route = route.and_then(|index| runtime.routes.get(index)).map(Arc::as_ref);
+                let (service, endpoint) = reached(route, &self.way);
+                let builtin = route.and_then(|route| match &route.target {
+                    Target::Builtin(name, _) => Some(*name),
+                    _ => None,
+                });
+                (runtime.access_log.as_ref(), service, endpoint, builtin)
+            }
+            Keeper::Parts { log, service, endpoint, .. } => (log.as_ref(), service.as_ref(), endpoint.as_ref(), None),
+        };
+        let Some(log) = log else { return };
+        let fault = self.fault.as_ref();
+        log.record(
+            self.worker,
+            &Line {
+                x: &self.x,
+                status,
+                reason: fault.map(|fault| fault.mapping().slug).or(answered),
+                detail: fault.and_then(|fault| fault.detail.as_deref()),
+                service: service.map(AsRef::as_ref),
+                endpoint: endpoint.map(AsRef::as_ref),
+                bytes_in,
+                bytes_out,
+                time_route: self.forwarded_at.map_or(total, |at| at.saturating_duration_since(self.x.started)),
+                time_connect: self.way.connect,
+                time_first_byte: self.way.first_byte,
+                time_total: total,
+                attempts: self.way.attempts,
+                reused: self.way.reused,
+            },
+        );
+    }
+}
+
+/// Names of the service and the endpoint that a request went to.
+fn reached<'a>(route: Option<&'a Route>, way: &Way) -> (Option<&'a Arc<str>>, Option<&'a Arc<str>>) {
+    match route.map(|route| &route.target) {
+        Some(Target::Service(service)) => {
+            let upstream = way.endpoint.and_then(|index| service.upstreams.get(index));
+            (Some(&service.name), upstream.map(|upstream| &upstream.url))
+        }
+        _ => (None, None),
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.blame(&Error::new(Kind::ClientGone));
+            self.close(0, 0);
+        }
+    }
+}
