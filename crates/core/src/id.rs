@@ -36,19 +36,16 @@ impl Exchange {
 
 /// 48 bits of time, the version, 12 bits of `a`, the variant, 62 bits of `b`.
 fn format_v7(millis: u64, a: u64, b: u64) -> Box<str> {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let high = (millis << 16) | 0x7000 | (a & 0x0fff);
     let low = (b & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    let bits = (u128::from(high) << 64) | u128::from(low);
-    let mut text = String::with_capacity(36);
-    for digit in 0..32_u32 {
-        if matches!(digit, 8 | 12 | 16 | 20) {
-            text.push('-');
-        }
-        let nibble = (bits >> (124 - 4 * digit)) as usize & 0xf;
-        text.push(char::from(HEX.get(nibble).copied().unwrap_or(b'0')));
+    let mut bits = (u128::from(high) << 64) | u128::from(low);
+    let mut text = *b"00000000-0000-0000-0000-000000000000";
+    for byte in text.iter_mut().rev().filter(|byte| **byte != b'-') {
+        let digit = (bits & 0xf) as u8;
+        *byte = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+        bits >>= 4;
     }
-    text.into_boxed_str()
+    std::str::from_utf8(&text).unwrap_or_default().into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use portcullis_core::{Exchange, Known, middleware::Problem};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     addresses::{Addresses, parse_listed},
@@ -13,7 +13,7 @@ use crate::{
 
 /// Where to take the client's address from. Without this: the address that the listener found, which is the peer's, or
 /// what its `trusted_proxies` said.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientSettings {
     /// Take the n-th address from the right of `X-Forwarded-For` (1 is the last).

@@ -16,6 +16,8 @@ mod canonical;
 mod client;
 mod compress;
 mod cors;
+#[cfg(test)]
+mod docs_test;
 mod headers;
 mod ip_allow;
 mod ip_deny;

@@ -7,7 +7,7 @@ use portcullis_core::{
     middleware::{Around, MiddlewareKind, Problem},
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
@@ -28,7 +28,7 @@ pub struct RequestId {
 }
 
 /// Whose identifier is taken over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// That of peers in the listener's `trusted_proxies`.

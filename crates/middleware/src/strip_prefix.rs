@@ -60,13 +60,9 @@ pub fn strip(x: &mut Exchange, bytes: usize) -> Result<(), Error> {
     let path = x.request.path();
     let rest = path.get(bytes..).unwrap_or_default();
     // A cut between two segments leaves a canonical path canonical; one within a segment may not.
-    let within = !rest.is_empty() && !rest.starts_with('/');
-    let double_slashes = within && path.contains("//");
+    let within = (!rest.is_empty() && !rest.starts_with('/')).then(|| canonical::policy_of(path));
     x.request.strip_path(bytes);
-    match canonical::fault(x.request.path(), double_slashes) {
-        Some(fault) if within => Err(canonical::refused(fault)),
-        _ => Ok(()),
-    }
+    within.map_or(Ok(()), |policy| canonical::judge(x.request.path(), policy))
 }
 
 #[cfg(test)]

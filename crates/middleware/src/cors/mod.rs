@@ -23,8 +23,8 @@ use origins::Origins;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
-    /// Origins whose pages may use the service, such as `https://shop.example` or `https://*.shop.example`; `*` for
-    /// all. A string may hold several, with commas between.
+    /// Origins whose pages may use the service, such as `https://shop.example` or `https://*.shop.example`; `*`, or
+    /// nothing written, for all. A string may hold several, with commas between.
     #[serde(default)]
     pub origins: Option<Words>,
     /// Expressions for further origins; each must match the whole origin.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_core::{Answer, Exchange, Known, middleware::Problem};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     settings::{self, Strings},
@@ -13,7 +13,7 @@ use crate::{
 
 /// Which fields to remove, set and add, in this order. Values may hold `{client_ip}`, `{host}`, `{request_id}`,
 /// `{route}` and `{scheme}`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditSettings {
     /// Fields to have exactly this value, whatever was there; a list of values makes several fields.

@@ -10,7 +10,7 @@ use portcullis_core::{
     middleware::{Around, MiddlewareKind, Problem},
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{addresses::network, settings};
 use buckets::Buckets;
@@ -37,7 +37,7 @@ pub struct RateLimit {
 }
 
 /// Who shares a limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeySettings {
     /// Each client address.

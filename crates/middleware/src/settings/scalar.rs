@@ -1,10 +1,11 @@
-//! Sizes (`"1 MiB"`) and times (`"10m"`).
+//! Sizes (`"1 MiB"`) and times (`"10m"`), in the same grammar as everywhere in the configuration.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use portcullis_config::scalar;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, Visitor},
 };
 
@@ -12,64 +13,40 @@ use serde::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
 
-/// A length of time: a whole number of seconds, or text such as `"250ms"`, `"10m"`, `"1h30m"`.
+/// A length of time: text such as `"250ms"`, `"10m"`, `"1h30m"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time(pub Duration);
 
-const SIZE_UNITS: [(&str, u64); 8] = [
-    ("", 1),
-    ("b", 1),
-    ("kb", 1000),
-    ("kib", 1 << 10),
-    ("mb", 1_000_000),
-    ("mib", 1 << 20),
-    ("gb", 1_000_000_000),
-    ("gib", 1 << 30),
-];
-
-const TIME_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-/// Takes a whole number and the letters behind it from the front of a text.
-fn number_and_unit(text: &str) -> Option<(u64, &str, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, rest) = text.split_at_checked(digits)?;
-    let rest = rest.trim_start();
-    let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-    let (unit, rest) = rest.split_at_checked(letters)?;
-    Some((number.parse().ok()?, unit, rest))
+/// The number with the largest unit that divides it.
+fn in_units(number: u64, units: &[(&str, u64)], space: &str) -> Option<String> {
+    let fits = |&&(_, scale): &&(&str, u64)| number > 0 && number.is_multiple_of(scale);
+    let (name, scale) = units.iter().filter(fits).max_by_key(|(_, scale)| *scale)?;
+    Some(format!("{}{space}{name}", number / scale))
 }
 
-fn scale(units: &[(&str, u64)], unit: &str) -> Option<u64> {
-    units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|&(_, scale)| scale)
-}
-
-impl Size {
-    fn parse(text: &str) -> Option<Size> {
-        let (number, unit, rest) = number_and_unit(text.trim())?;
-        let bytes = number.checked_mul(scale(&SIZE_UNITS, unit)?)?;
-        rest.is_empty().then_some(Size(bytes))
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match in_units(self.0, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)], " ") {
+            Some(text) => serializer.serialize_str(&text),
+            None => serializer.serialize_u64(self.0),
+        }
     }
 }
 
-impl Time {
-    fn parse(text: &str) -> Option<Time> {
-        let (mut rest, mut millis) = (text.trim(), 0_u64);
-        loop {
-            let (number, unit, behind) = number_and_unit(rest)?;
-            millis = millis.checked_add(number.checked_mul(scale(&TIME_UNITS, unit)?)?)?;
-            rest = behind.trim_start();
-            if rest.is_empty() {
-                return Some(Time(Duration::from_millis(millis)));
-            }
-        }
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        serializer.serialize_str(
+            &in_units(millis, &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)], "")
+                .unwrap_or_else(|| "0s".to_owned()),
+        )
     }
 }
 
 struct Reader<T> {
     expected: &'static str,
-    number: fn(u64) -> T,
-    text: fn(&str) -> Option<T>,
+    number: fn(u64) -> Option<T>,
+    text: fn(&str) -> Result<T, scalar::Problem>,
 }
 
 impl<T> Visitor<'_> for Reader<T> {
@@ -80,31 +57,32 @@ impl<T> Visitor<'_> for Reader<T> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        Ok((self.number)(number))
+        (self.number)(number).ok_or_else(|| E::invalid_type(de::Unexpected::Unsigned(number), &self))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
-        let whole = u64::try_from(number);
-        whole.map(self.number).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self.expected))
+        let whole = u64::try_from(number).ok().and_then(self.number);
+        whole.ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.text)(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self.expected))
+        (self.text)(text).map_err(|problem| E::custom(format!("{}; {}", problem.message, problem.help)))
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
         let expected = "a size: a number of bytes, or text such as \"64 KiB\" or \"10 MB\"";
-        deserializer.deserialize_any(Reader { expected, number: Size, text: Size::parse })
+        let text = |text: &str| scalar::size(text).map(Size);
+        deserializer.deserialize_any(Reader { expected, number: |bytes| Some(Size(bytes)), text })
     }
 }
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        let expected = "a time: a number of seconds, or text such as \"250ms\", \"10m\" or \"1h30m\"";
-        let number = |seconds| Time(Duration::from_secs(seconds));
-        deserializer.deserialize_any(Reader { expected, number, text: Time::parse })
+        let expected = "a time with its unit, such as \"250ms\", \"10m\" or \"1h30m\"";
+        let text = |text: &str| scalar::duration(text).map(Time);
+        deserializer.deserialize_any(Reader { expected, number: |_| None, text })
     }
 }
 
@@ -132,7 +110,7 @@ impl JsonSchema for Time {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["integer", "string"], "format": "time", "minimum": 0})
+        json_schema!({"type": "string", "format": "time"})
     }
 }
 
@@ -140,25 +118,33 @@ impl JsonSchema for Time {
 mod tests {
     use super::*;
 
+    use serde_json::{from_value, json};
+
     #[test]
-    fn sizes() {
-        for (text, bytes) in
-            [("0", 0), ("17", 17), ("1 KiB", 1024), ("1kb", 1000), ("10 MB", 10_000_000), (" 2GiB ", 2 << 30)]
-        {
-            assert_eq!(Size::parse(text), Some(Size(bytes)), "{text}");
+    fn sizes_and_times() {
+        assert_eq!(from_value::<Size>(json!(17)).unwrap(), Size(17));
+        assert_eq!(from_value::<Size>(json!("64 KiB")).unwrap(), Size(65536));
+        assert_eq!(from_value::<Time>(json!("1h30m")).unwrap(), Time(Duration::from_secs(5400)));
+        for wrong in [json!(-1), json!("1 XB"), json!(true), json!(null)] {
+            assert!(from_value::<Size>(wrong).is_err());
         }
-        for text in ["", "KiB", "1 XiB", "1.5 MiB", "-1", "1 KiB 2", "99999999999 GiB"] {
-            assert_eq!(Size::parse(text), None, "{text}");
-        }
+        let error = from_value::<Time>(json!(600)).unwrap_err().to_string();
+        assert!(error.contains("a time with its unit"), "{error}");
+        let error = from_value::<Time>(json!("600")).unwrap_err().to_string();
+        assert!(error.contains("write `600s`"), "{error}");
     }
 
     #[test]
-    fn times() {
-        for (text, millis) in [("250ms", 250), ("10s", 10_000), ("1h30m", 5_400_000), ("1d", 86_400_000)] {
-            assert_eq!(Time::parse(text), Some(Time(Duration::from_millis(millis))), "{text}");
+    fn what_is_written_reads_the_same() {
+        for bytes in [0, 1, 1023, 1024, 1536, 1 << 20, 3 << 30, u64::MAX] {
+            let text = serde_json::to_value(Size(bytes)).unwrap();
+            assert_eq!(serde_json::from_value::<Size>(text).unwrap(), Size(bytes));
         }
-        for text in ["", "10", "s", "1.5h", "-1s", "1h x", "1y"] {
-            assert_eq!(Time::parse(text), None, "{text}");
+        for millis in [0, 1, 1500, 60_000, 5_400_000] {
+            let time = Time(Duration::from_millis(millis));
+            assert_eq!(serde_json::from_value::<Time>(serde_json::to_value(time).unwrap()).unwrap(), time);
         }
+        assert_eq!(serde_json::to_value(Size(2048)).unwrap(), "2 KiB");
+        assert_eq!(serde_json::to_value(Time(Duration::from_secs(5400))).unwrap(), "90m");
     }
 }
