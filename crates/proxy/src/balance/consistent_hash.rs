@@ -182,7 +182,7 @@ mod tests {
     fn when_most_are_out_the_rest_share_by_weight_and_keys_stay() {
         let endpoints = endpoints(&[1; 200]);
         let balancer = built(&endpoints, 1.25);
-        endpoints[3..].iter().for_each(|endpoint| drop(endpoint.state.set_health(Health::Unhealthy)));
+        endpoints[3..].iter().for_each(|endpoint| _ = endpoint.state.set_health(Health::Unhealthy));
         let owners_now = owners(&balancer, &endpoints, &[]);
         assert_proportional(&counts(&owners_now, 200)[..3], &[1, 1, 1], 0.02);
         assert_eq!(owners_now, owners(&balancer, &endpoints, &[]));

@@ -225,7 +225,7 @@ mod tests {
 
             let many = endpoints(&[3; 1000]);
             let balancer = built(&strategy, &many);
-            many.iter().for_each(|endpoint| drop(endpoint.state.set_health(Health::Unhealthy)));
+            many.iter().for_each(|endpoint| _ = endpoint.state.set_health(Health::Unhealthy));
             assert!(picked(&*balancer, &many, &[]).iter().all(Option::is_none));
             many[613].state.set_health(Health::Healthy);
             assert!(picked(&*balancer, &many, &[]).iter().all(|found| *found == Some(613)));

@@ -214,7 +214,7 @@ impl Service {
     /// The endpoint that a client is bound to, else the balancer's choice.
     fn choose(&self, bound: Option<usize>, key: Option<u64>, tried: &[usize], now: Instant) -> Option<usize> {
         if let Some(passive) = &self.passive {
-            passive.restore(&self.endpoints, now);
+            passive.readmit(now);
         }
         let pick = Pick { endpoints: &self.endpoints, key, tried, now };
         bound.filter(|&index| pick.allows(index)).or_else(|| match &*self.endpoints {
@@ -240,7 +240,8 @@ impl Service {
         }
         self.balancer.observe(endpoint, &Seen { latency, status, now });
         if let Some(passive) = &self.passive {
-            passive.observe(&self.endpoints, index, status, now);
+            let outcome = result.as_ref().map(|answer| answer.status.as_u16()).map_err(|error| error.kind);
+            passive.observe(&self.endpoints, index, outcome, now);
         }
     }
 

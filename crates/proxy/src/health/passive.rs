@@ -1,203 +1,404 @@
-//! Passive health: failures of real requests within a window take an endpoint out for a time.
+//! Passive health: an endpoint that fails real requests is taken out for a time.
 //!
-//! A success costs a comparison or two; only failures take a lock. Nobody waits on a timer for an endpoint's return:
-//! whoever chooses next looks at the time when the earliest return is due, which is one load.
+//! `failures` failed requests within `window` eject an endpoint for `ejection`; then it is back, with a clean slate. As
+//! many as `max_ejected` allows are out at once, and never the last one in service. What went well costs nothing here:
+//! a status is looked up in a bitmap, and nothing is counted. Only a failure takes a lock, that of its endpoint.
+//!
+//! No timer runs. Before a service picks, it calls [`Passive::readmit`], which compares one number with the clock;
+//! without requests, nobody minds that an endpoint is back a little later.
+//!
+//! Ejections are kept per service, over reloads, also for requests that began under an old configuration. When no
+//! configuration has passive health for the service any more, all are back at once.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use portcullis_config::model::PassiveHealth;
-use portcullis_core::endpoint::Endpoint;
+use portcullis_config::model::{PassiveHealth, StatusRange};
+use portcullis_core::{
+    Kind,
+    answer::mapping,
+    endpoint::{Endpoint, EndpointState},
+    error::Fault,
+};
 
+use super::{Change, State, Watcher, announce};
 use crate::balance::Place;
 
-const NEVER: u64 = u64::MAX;
+/// The most failures that are counted: more are never needed, and this bounds what is remembered.
+const MOST_FAILURES: usize = 4096;
+/// The longest ejection: a year, so that no setting leads past the end of the clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The passive health of one service's endpoints.
-#[derive(Debug)]
+/// Passive health of one service.
 pub struct Passive {
-    settings: PassiveHealth,
     service: Box<str>,
-    born: Instant,
-    /// When the earliest ejection ends, in milliseconds since `born`.
-    next_return: AtomicU64,
-    records: Mutex<Vec<Record>>,
+    failures: usize,
+    window: Duration,
+    ejection: Duration,
+    statuses: Statuses,
+    most_out: usize,
+    histories: Box<[Arc<Mutex<History>>]>,
+    ejections: Arc<Ejections>,
+    watcher: Arc<dyn Watcher>,
 }
 
-/// What is remembered of one endpoint.
+/// When an endpoint failed last, oldest first; as many times as take it out.
 #[derive(Debug, Default)]
-struct Record {
-    /// When it failed, oldest first, at most as many as take it out.
-    failures: VecDeque<Instant>,
-    back_at: Option<Instant>,
-}
+struct History(VecDeque<Instant>);
 
 impl Passive {
-    /// For the endpoints of a service. Those that an older configuration has taken out come back after one ejection.
+    /// For the endpoints of a service.
     pub fn new(settings: &PassiveHealth, place: &Place<'_>) -> Passive {
-        let now = Instant::now();
-        let record = |endpoint: &Endpoint| Record {
-            failures: VecDeque::new(),
-            back_at: endpoint.state.is_ejected().then(|| now + settings.ejection),
+        let Place { service, endpoints, keep } = *place;
+        let history = |endpoint: &Endpoint| {
+            keep.get("health.history", &format!("{service} {}", endpoint.url), Mutex::default)
         };
-        let records: Vec<Record> = place.endpoints.iter().map(record).collect();
-        let passive = Passive {
-            settings: settings.clone(),
-            service: place.service.into(),
-            born: now,
-            next_return: AtomicU64::new(NEVER),
-            records: Mutex::new(records),
-        };
-        passive.plan(&passive.lock());
-        passive
+        let in_use = endpoints.iter().filter(|endpoint| endpoint.weight > 0).count();
+        Passive {
+            service: service.into(),
+            failures: (settings.failures as usize).clamp(1, MOST_FAILURES),
+            window: settings.window,
+            ejection: settings.ejection.min(LONGEST),
+            statuses: Statuses::new(&settings.statuses),
+            // A share such as 0.3 of 10 must not become 2 by the way floats are.
+            most_out: (settings.max_ejected.clamp(0.0, 1.0) * in_use as f64 + 1e-9) as usize,
+            histories: endpoints.iter().map(history).collect(),
+            ejections: keep.get("health.ejections", service, Ejections::default),
+            watcher: Arc::new(()),
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells this watcher of changes.
+    pub fn watched_by(mut self, watcher: Arc<dyn Watcher>) -> Passive {
+        self.watcher = watcher;
+        self
     }
 
-    /// Brings back those whose time is over. To be called before choosing.
-    pub fn restore(&self, endpoints: &[Endpoint], now: Instant) {
-        let due = self.next_return.load(Relaxed);
-        if due == NEVER || (now.saturating_duration_since(self.born).as_millis() as u64) < due {
+    /// Does this outcome count as a failure of the endpoint? Its status when there was an answer, else the error. An
+    /// error that is the client's or the gateway's fault, or that names no endpoint, does not.
+    pub fn counts(&self, outcome: Result<u16, Kind>) -> bool {
+        match outcome {
+            Ok(status) => self.statuses.contain(status),
+            // An endpoint that does not upgrade may be right to do so.
+            Err(Kind::NoEndpoints | Kind::NoHealthyEndpoints | Kind::UpgradeFailed) => false,
+            Err(kind) => kind.fault() == Fault::Upstream,
+        }
+    }
+
+    /// Told how each attempt at an endpoint ended. `endpoints` are those it was made for.
+    pub fn observe(&self, endpoints: &[Endpoint], index: usize, outcome: Result<u16, Kind>, now: Instant) {
+        if !self.counts(outcome) {
             return;
         }
-        let mut records = self.lock();
-        for (record, endpoint) in records.iter_mut().zip(endpoints) {
-            if record.back_at.is_some_and(|at| at <= now) {
-                record.back_at = None;
-                record.failures.clear();
-                if endpoint.state.set_ejected(false) {
-                    tracing::info!(
-                        service = &*self.service,
-                        endpoint = &*endpoint.url,
-                        "endpoint back on trial"
-                    );
-                }
+        let (Some(endpoint), Some(history)) = (endpoints.get(index), self.histories.get(index)) else {
+            return;
+        };
+        if endpoint.state.is_ejected() || !lock(history).is_enough(self.failures, self.window, now) {
+            return;
+        }
+        if self.ejections.eject(endpoints, endpoint, self.most_out, now + self.ejection) {
+            *lock(history) = History::default();
+            let cause = match outcome {
+                Ok(status) => format!("status {status}"),
+                Err(kind) => mapping(kind).slug.to_owned(),
+            };
+            let reason = format!("{} failures within {:?}, last: {cause}", self.failures, self.window);
+            self.announce(&endpoint.url, State::from(endpoint.state.health()), State::Ejected, &reason);
+        }
+    }
+
+    /// Brings back whose time is over. To be called before a pick; costs one load while nobody's is.
+    pub fn readmit(&self, now: Instant) {
+        if self.ejections.is_anyone_due(now) {
+            for Out { url, state, .. } in self.ejections.readmit(now) {
+                self.announce(&url, State::Ejected, State::from(state.health()), "ejection is over");
             }
         }
-        self.plan(&records);
     }
 
-    /// Told of every attempt: the answer's status, or `None` when there was none.
-    pub fn observe(&self, endpoints: &[Endpoint], index: usize, status: Option<u16>, now: Instant) {
-        if status.is_some_and(|status| !self.counts(status)) {
-            return;
+    fn announce(&self, endpoint: &str, from: State, to: State, reason: &str) {
+        let failures = if to == State::Ejected { self.failures as u32 } else { 0 };
+        announce(&*self.watcher, &Change { service: &self.service, endpoint, from, to, reason, failures });
+    }
+}
+
+impl History {
+    /// Notes a failure; tells whether that makes `failures` within `window`.
+    fn is_enough(&mut self, failures: usize, window: Duration, now: Instant) -> bool {
+        self.0.push_back(now);
+        while self.0.len() > failures {
+            self.0.pop_front();
         }
-        let mut records = self.lock();
-        let others_out =
-            records.iter().enumerate().filter(|(i, r)| *i != index && r.back_at.is_some()).count();
-        let (Some(record), Some(endpoint)) = (records.get_mut(index), endpoints.get(index)) else { return };
-        let window = self.settings.window;
-        record.failures.retain(|at| now.saturating_duration_since(*at) < window);
-        record.failures.push_back(now);
-        let enough = record.failures.len() >= self.settings.failures as usize;
-        if record.back_at.is_some() || !enough || !self.may_eject(endpoints, index, others_out) {
-            // Bounded: older failures than those that count say nothing more.
-            while record.failures.len() > self.settings.failures as usize {
-                record.failures.pop_front();
+        let oldest = self.0.front().copied().unwrap_or(now);
+        self.0.len() == failures && now.saturating_duration_since(oldest) <= window
+    }
+}
+
+/// Who of a service is out, and until when.
+struct Ejections {
+    /// The zero of `next`.
+    born: Instant,
+    /// When the first of them is due, in nanoseconds; `u64::MAX` when nobody is out.
+    next: AtomicU64,
+    out: Mutex<Vec<Out>>,
+}
+
+struct Out {
+    url: Arc<str>,
+    state: Arc<EndpointState>,
+    until: Instant,
+}
+
+impl Default for Ejections {
+    fn default() -> Ejections {
+        Ejections { born: Instant::now(), next: AtomicU64::new(u64::MAX), out: Mutex::default() }
+    }
+}
+
+impl Ejections {
+    /// Takes an endpoint out unless it is, or too many are, or no other is in service. Decided under the lock, so that
+    /// two workers cannot take out the last two.
+    fn eject(&self, endpoints: &[Endpoint], endpoint: &Endpoint, most: usize, until: Instant) -> bool {
+        let mut out = lock(&self.out);
+        let others = || endpoints.iter().filter(|other| !Arc::ptr_eq(&other.state, &endpoint.state));
+        let ejected = others().filter(|other| other.weight > 0 && other.state.is_ejected()).count();
+        if ejected >= most || !others().any(Endpoint::is_available) || !endpoint.state.set_ejected(true) {
+            return false;
+        }
+        out.push(Out { url: endpoint.url.clone(), state: endpoint.state.clone(), until });
+        self.set_next(&out);
+        true
+    }
+
+    fn is_anyone_due(&self, now: Instant) -> bool {
+        let next = self.next.load(Relaxed);
+        next != u64::MAX && self.nanos(now) >= next
+    }
+
+    /// Puts those back whose time is over; tells who they are.
+    fn readmit(&self, now: Instant) -> Vec<Out> {
+        let mut out = lock(&self.out);
+        let (due, left): (Vec<Out>, Vec<Out>) = out.drain(..).partition(|out| out.until <= now);
+        *out = left;
+        self.set_next(&out);
+        for out in &due {
+            out.state.set_ejected(false);
+        }
+        due
+    }
+
+    fn set_next(&self, out: &[Out]) {
+        let next = out.iter().map(|out| self.nanos(out.until)).min();
+        self.next.store(next.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.born).as_nanos() as u64
+    }
+}
+
+/// Nobody watches over them any more.
+impl Drop for Ejections {
+    fn drop(&mut self) {
+        for out in self.out.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            out.state.set_ejected(false);
+        }
+    }
+}
+
+/// A set of statuses, one bit each.
+struct Statuses([u64; 16]);
+
+impl Statuses {
+    fn new(ranges: &[StatusRange]) -> Statuses {
+        let mut bits = [0; 16];
+        for status in ranges.iter().flat_map(|range| range.from..=range.to.min(1023)) {
+            if let Some(word) = bits.get_mut(usize::from(status / 64)) {
+                *word |= 1_u64 << (status % 64);
             }
-            return;
         }
-        record.back_at = Some(now + self.settings.ejection);
-        record.failures.clear();
-        if endpoint.state.set_ejected(true) {
-            tracing::warn!(
-                service = &*self.service,
-                endpoint = &*endpoint.url,
-                failures = self.settings.failures,
-                ejection = ?self.settings.ejection,
-                "endpoint taken out: too many failures"
-            );
-        }
-        self.plan(&records);
+        Statuses(bits)
     }
 
-    fn counts(&self, status: u16) -> bool {
-        self.settings.statuses.iter().any(|range| (range.from..=range.to).contains(&status))
+    fn contain(&self, status: u16) -> bool {
+        self.0.get(usize::from(status / 64)).is_some_and(|word| word >> (status % 64) & 1 == 1)
     }
+}
 
-    /// Never more than the configured share, and never the last one that is in service.
-    fn may_eject(&self, endpoints: &[Endpoint], index: usize, out: usize) -> bool {
-        let share_is_kept = (out + 1) as f64 <= self.settings.max_ejected * endpoints.len() as f64;
-        let another = endpoints.iter().enumerate().any(|(i, endpoint)| i != index && endpoint.is_available());
-        share_is_kept && another
-    }
-
-    fn plan(&self, records: &[Record]) {
-        let next = records.iter().filter_map(|record| record.back_at).min();
-        let millis = next.map_or(NEVER, |at| at.saturating_duration_since(self.born).as_millis() as u64);
-        self.next_return.store(millis, Relaxed);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use portcullis_config::model::StatusRange;
-    use portcullis_core::{endpoint::EndpointState, keep::Keep};
+    use portcullis_core::{endpoint::Health, keep::Keep};
 
     use super::*;
+    use crate::{balance::testing::endpoints, health::testing::Seen};
 
-    fn endpoints(count: usize) -> Vec<Endpoint> {
-        let endpoint = |i| Endpoint {
-            url: format!("http://e{i}").into(),
-            weight: 1,
-            hash: i as u64,
-            state: Arc::new(EndpointState::new(false)),
-        };
-        (0..count).map(endpoint).collect()
-    }
+    const NONE: [usize; 0] = [];
+    const FAILED: Result<u16, Kind> = Err(Kind::ConnectionRefused);
 
-    fn passive(endpoints: &[Endpoint], max_ejected: f64) -> Passive {
-        let settings = PassiveHealth {
+    fn settings() -> PassiveHealth {
+        PassiveHealth {
             failures: 3,
             window: Duration::from_secs(10),
             ejection: Duration::from_secs(30),
             statuses: vec![StatusRange { from: 502, to: 504 }],
-            max_ejected,
-        };
-        Passive::new(&settings, &Place { service: "s", endpoints, keep: &Keep::default() })
+            max_ejected: 0.5,
+        }
+    }
+
+    struct Stage {
+        keep: Keep,
+        endpoints: Vec<Endpoint>,
+        seen: Arc<Seen>,
+        start: Instant,
+    }
+
+    impl Stage {
+        fn new(number: usize) -> Stage {
+            let endpoints = endpoints(&vec![1; number]);
+            Stage { keep: Keep::default(), endpoints, seen: Arc::default(), start: Instant::now() }
+        }
+
+        fn passive(&self, settings: PassiveHealth) -> Passive {
+            let place = Place { service: "s", endpoints: &self.endpoints, keep: &self.keep };
+            Passive::new(&settings, &place).watched_by(self.seen.clone())
+        }
+
+        fn at(&self, seconds: f64) -> Instant {
+            self.start + Duration::from_secs_f64(seconds)
+        }
+
+        /// This endpoint fails at these times.
+        fn fail(&self, passive: &Passive, index: usize, times: &[f64]) {
+            times.iter().for_each(|&t| passive.observe(&self.endpoints, index, FAILED, self.at(t)));
+        }
+
+        fn ejected(&self) -> Vec<usize> {
+            let out = self.endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.state.is_ejected());
+            out.map(|(index, _)| index).collect()
+        }
     }
 
     #[test]
-    fn failures_in_a_window_take_out_and_time_brings_back() {
-        let all = endpoints(2);
-        let passive = passive(&all, 0.5);
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        for (seconds, status) in [(0, None), (1, Some(200)), (2, Some(503)), (11, Some(502)), (12, Some(500))]
+    fn failures_within_the_window_eject_for_a_time() {
+        let stage = Stage::new(2);
+        let passive = stage.passive(settings());
+        // Never three within ten seconds.
+        stage.fail(&passive, 0, &[0.0, 5.0, 10.1, 15.1]);
+        assert_eq!(stage.ejected(), NONE);
+        stage.fail(&passive, 0, &[20.0]);
+        assert_eq!(stage.ejected(), [0]);
+        let url = &stage.endpoints[0].url;
+        let reason = "3 failures within 10s, last: connection-refused";
+        assert_eq!(stage.seen.take(), [format!("{url} healthy→ejected ({reason})")]);
+        passive.readmit(stage.at(49.9));
+        assert_eq!(stage.ejected(), [0]);
+        passive.readmit(stage.at(50.0));
+        assert_eq!(stage.ejected(), NONE);
+        assert_eq!(stage.seen.take(), [format!("{url} ejected→healthy (ejection is over)")]);
+        // It starts with a clean slate.
+        stage.fail(&passive, 0, &[50.1, 50.2]);
+        assert_eq!(stage.ejected(), NONE);
+        stage.fail(&passive, 0, &[50.3]);
+        assert_eq!(stage.ejected(), [0]);
+    }
+
+    #[test]
+    fn only_the_faults_of_an_endpoint_count() {
+        let stage = Stage::new(2);
+        let passive = stage.passive(settings());
+        for counted in [Ok(502), Ok(504), Err(Kind::ResponseTimeout), Err(Kind::ConnectTimeout)] {
+            assert!(passive.counts(counted), "{counted:?}");
+        }
+        for passed in [
+            Ok(200),
+            Ok(500),
+            Ok(505),
+            Ok(u16::MAX),
+            Err(Kind::ClientGone),
+            Err(Kind::TotalTimeout),
+            Err(Kind::UpgradeFailed),
+            Err(Kind::NoHealthyEndpoints),
+        ] {
+            assert!(!passive.counts(passed), "{passed:?}");
+            (0..10).for_each(|_| passive.observe(&stage.endpoints, 0, passed, stage.start));
+        }
+        assert_eq!(stage.ejected(), NONE);
+    }
+
+    #[test]
+    fn no_more_than_the_share_are_out() {
+        for (n, share, most) in
+            [(10, 0.3, 3), (3, 0.5, 1), (5, 0.1, 0), (4, 1.0, 3), (1, 1.0, 0), (2, 0.5, 1)]
         {
-            passive.observe(&all, 0, status, at(seconds));
+            let stage = Stage::new(n);
+            let passive = stage.passive(PassiveHealth { max_ejected: share, ..settings() });
+            (0..n).for_each(|index| stage.fail(&passive, index, &[0.0; 5]));
+            assert_eq!(stage.ejected().len(), most, "{share} of {n}");
         }
-        assert!(!all[0].state.is_ejected(), "the first failure has left the window");
-        passive.observe(&all, 0, None, at(11));
-        assert!(all[0].state.is_ejected());
-        passive.restore(&all, at(40));
-        assert!(all[0].state.is_ejected());
-        passive.restore(&all, at(42));
-        assert!(!all[0].state.is_ejected());
     }
 
     #[test]
-    fn neither_the_last_one_nor_more_than_the_share() {
-        let all = endpoints(4);
-        let passive = passive(&all, 0.5);
-        let now = Instant::now();
-        for index in 0..4 {
-            (0..3).for_each(|_| passive.observe(&all, index, None, now));
-        }
-        assert_eq!(all.iter().filter(|e| e.state.is_ejected()).count(), 2);
-        let one = endpoints(1);
-        let alone = self::passive(&one, 1.0);
-        (0..9).for_each(|_| alone.observe(&one, 0, None, now));
-        assert!(!one[0].state.is_ejected());
+    fn the_last_in_service_stays_whatever_took_the_others() {
+        let mut stage = Stage::new(4);
+        stage.endpoints[1].state.set_health(Health::Unhealthy);
+        stage.endpoints[2].state.set_health(Health::Starting);
+        stage.endpoints[3].weight = 0;
+        let passive = stage.passive(PassiveHealth { max_ejected: 1.0, ..settings() });
+        stage.fail(&passive, 0, &[0.0; 9]);
+        assert_eq!(stage.ejected(), NONE);
+        // As soon as another is there, the next failure counts with those before it.
+        stage.endpoints[1].state.set_health(Health::Healthy);
+        stage.fail(&passive, 0, &[1.0]);
+        assert_eq!(stage.ejected(), [0]);
+    }
+
+    #[test]
+    fn a_reload_keeps_who_is_out_and_what_was_counted() {
+        let stage = Stage::new(4);
+        let old = stage.passive(settings());
+        stage.fail(&old, 0, &[0.0; 3]);
+        stage.fail(&old, 1, &[0.0; 2]);
+        let new = stage.passive(settings());
+        // A request that began under the old configuration ends.
+        stage.fail(&old, 1, &[1.0]);
+        drop(old);
+        assert_eq!(stage.ejected(), [0, 1]);
+        new.readmit(stage.at(30.5));
+        assert_eq!(stage.ejected(), [1]);
+        new.readmit(stage.at(31.0));
+        assert_eq!(stage.ejected(), NONE);
+    }
+
+    #[test]
+    fn without_passive_health_all_are_back() {
+        let stage = Stage::new(2);
+        let passive = stage.passive(settings());
+        stage.fail(&passive, 0, &[0.0; 3]);
+        assert_eq!(stage.ejected(), [0]);
+        drop(passive);
+        assert_eq!(stage.ejected(), NONE);
+    }
+
+    #[test]
+    fn workers_together_respect_the_bound() {
+        let stage = Stage::new(8);
+        let passive = stage.passive(PassiveHealth { max_ejected: 1.0, ..settings() });
+        std::thread::scope(|scope| {
+            for index in 0..8 {
+                let (stage, passive) = (&stage, &passive);
+                scope.spawn(move || stage.fail(passive, index, &[0.0; 50]));
+            }
+        });
+        assert_eq!(stage.ejected().len(), 7);
     }
 }

@@ -27,7 +27,8 @@ impl Ask {
         fields.insert(header::USER_AGENT, HeaderValue::from_static("portcullis-health"));
         fields.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         for (name, value) in headers {
-            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("header name `{name}`"))?;
+            let field =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("header name `{name}`"))?;
             // The value may be a secret: it is not repeated.
             let text = HeaderValue::from_str(value).map_err(|_| format!("value of header `{name}`"))?;
             match field {

@@ -154,9 +154,7 @@ async fn connect(address: &Address) -> Result<Box<dyn portcullis_core::answer::D
             let _ = stream.set_nodelay(true);
             Ok(Box::new(stream))
         }
-        Address::Unix(path) => {
-            Ok(Box::new(UnixStream::connect(path).await.map_err(Failure::Connect)?))
-        }
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(Failure::Connect)?)),
     }
 }
 

@@ -107,7 +107,10 @@ async fn only_expected_statuses_are_healthy() {
 #[tokio::test]
 async fn broken_answers_are_failures() {
     assert_eq!(said("").await, Err("connection broke: unexpected end of file".to_owned()));
-    assert_eq!(said("HTTP/1.1 200 OK\r\nA: b").await, Err("connection broke: unexpected end of file".to_owned()));
+    assert_eq!(
+        said("HTTP/1.1 200 OK\r\nA: b").await,
+        Err("connection broke: unexpected end of file".to_owned())
+    );
     assert!(said("SSH-2.0-OpenSSH_9.2\r\n").await.unwrap_err().starts_with("not an HTTP answer"));
     let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(100_000));
     assert_eq!(said(endless).await, Err("not an HTTP answer: head larger than 16384 bytes".to_owned()));
@@ -184,7 +187,8 @@ fn tls(name: &str, protocols: &[&[u8]]) -> (Arc<ServerConfig>, Arc<ClientConfig>
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let mut server = server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let mut server =
+        server.unwrap().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
     let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -193,7 +197,12 @@ fn tls(name: &str, protocols: &[&[u8]]) -> (Arc<ServerConfig>, Arc<ClientConfig>
 }
 
 /// Probes an https endpoint that offers these protocols; the server answers HTTP/2 with `http2`.
-async fn https(protocols: &[&[u8]], http2: bool, http: UpstreamHttp, name: &'static str) -> Result<(), String> {
+async fn https(
+    protocols: &[&[u8]],
+    http2: bool,
+    http: UpstreamHttp,
+    name: &'static str,
+) -> Result<(), String> {
     let (server, client) = tls("app.internal", protocols);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
