@@ -135,7 +135,7 @@ fn level(path: &str, level: i64, least: i64, most: i64) -> Result<(), Problem> {
 
 impl Codings {
     /// Is this an answer that would be compressed for a client that takes it?
-    fn is_worth_it(&self, answer: &Answer) -> bool {
+    fn is_worth_it(&self, answer: &Answer, head: bool) -> bool {
         let fields = &answer.fields;
         let status = answer.status;
         let bodiless = status.is_informational()
@@ -143,6 +143,8 @@ impl Codings {
                 status,
                 StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
             );
+        // The answer to HEAD has no body, but should say what the one to GET would (RFC 9110 §9.3.2).
+        let length = if head { announced(fields) } else { answer.body.remaining() };
         let plain = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"identity");
         !bodiless
             // A range is one of the bytes as they are.
@@ -150,7 +152,7 @@ impl Codings {
             && answer.tunnel.is_none()
             && fields.known_all(Known::ContentEncoding).all(plain)
             && !forbids_transform(fields)
-            && answer.body.remaining().is_none_or(|length| length >= self.min_size && length > 0)
+            && length.is_none_or(|length| length >= self.min_size && length > 0)
             && fields.known_str(Known::ContentType).is_some_and(|text| self.takes_type(text))
     }
 
@@ -185,6 +187,10 @@ impl Codings {
     }
 }
 
+fn announced(fields: &Fields) -> Option<u64> {
+    fields.known_str(Known::ContentLength)?.parse().ok()
+}
+
 /// `Cache-Control: no-transform` (RFC 9111 §5.2.2.6, §5.2.1.6).
 fn forbids_transform(fields: &Fields) -> bool {
     let mut all = fields.known_all(Known::CacheControl).flat_map(|line| line.split(|b| *b == b','));
@@ -213,11 +219,12 @@ impl Middleware for Codings {
     }
 
     fn on_response<'a>(&'a self, x: &'a mut Exchange, answer: &'a mut Answer) -> Result<Done<'a>, Error> {
-        if !self.is_worth_it(answer) {
+        let head = x.request.method == Method::HEAD;
+        if !self.is_worth_it(answer, head) {
             return Ok(Done::Now);
         }
         vary::add(&mut answer.fields, "Accept-Encoding");
-        if x.request.method != Method::HEAD
+        if !head
             && let Some(coding) = x.recall::<Accepted>().and_then(|accepted| accepted.choose(&self.names))
         {
             self.compress(answer, coding)?;

@@ -298,7 +298,17 @@ fn what_stays_as_it_is() {
         answer.status = StatusCode::from_u16(status).unwrap();
         assert_eq!(outcome(json!({}), asking(Method::GET, "gzip"), &mut answer), (None, false), "{status}");
     }
-    assert_eq!(outcome(json!({}), asking(Method::HEAD, "gzip"), &mut answer(&[])), (None, true));
+    for (announced, varies) in [(None, true), (Some("5000"), true), (Some("10"), false)] {
+        let mut answer = answer(&[]);
+        answer.body = Body::Empty;
+        announced.iter().for_each(|length| answer.fields.append("content-length", length));
+        assert_eq!(
+            outcome(json!({}), asking(Method::HEAD, "gzip"), &mut answer),
+            (None, varies),
+            "{announced:?}"
+        );
+        assert_eq!(answer.fields.get_str("content-length"), announced);
+    }
     assert_eq!(outcome(json!({}), asking(Method::GET, "identity"), &mut answer(&[])), (None, true));
     assert_eq!(outcome(json!({}), request_by(Method::GET, "/"), &mut answer(&[])), (None, true));
     assert_eq!(
