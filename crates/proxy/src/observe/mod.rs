@@ -6,6 +6,7 @@
 
 mod access_log;
 mod gauges;
+mod health;
 mod histogram;
 mod listener;
 mod metrics;

@@ -23,7 +23,7 @@ use crate::{
     arrive,
     balance::{self, KeyOf, Place, Sticky, stable_hash},
     forward::upstream::{Pools, Upstream, Where},
-    health::passive::Passive,
+    health::{self, Passive},
     observe::{AccessLog, Metrics},
     pages::Pages,
     route::{Entry, Router},
@@ -154,13 +154,14 @@ impl Compiler<'_> {
             .endpoints
             .iter()
             .map(|endpoint| {
-                // Whether there is a check is part of the identity: an endpoint that gets its first check starts anew.
-                let identity = format!("{} {} {checked}", settings.name, endpoint.url);
+                let identity = format!("{} {}", settings.name, endpoint.url);
+                let state = keep.get("endpoint", &identity, || EndpointState::new(checked));
+                health::settle(&state, checked);
                 Endpoint {
                     url: endpoint.url.clone(),
                     weight: endpoint.weight,
                     hash: stable_hash(endpoint.url.as_bytes()),
-                    state: keep.get("endpoint", &identity, || EndpointState::new(checked)),
+                    state,
                 }
             })
             .collect();
@@ -180,7 +181,7 @@ impl Compiler<'_> {
             balancer: balance::build(&settings.strategy, &place),
             key: KeyOf::of(&settings.strategy),
             sticky: settings.sticky.as_ref().map(|sticky| Sticky::new(sticky, &settings.name, &endpoints)),
-            passive: settings.passive_health.as_ref().map(|passive| Passive::new(passive, &place)),
+            passive: settings.passive_health.as_ref().map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
             metrics: self.parts.metrics.service(&settings.name),
             settings: settings.clone(),
             endpoints,

@@ -285,3 +285,21 @@ async fn continuation_floods_end_the_connection() {
     assert!(sent < 20_000, "it would read for ever");
     assert_eq!(gateway.asked.load(Relaxed), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_answer_that_is_not_taken_does_not_hold_the_connection() {
+    let gateway = Gateway::new(
+        |_| Box::pin(async { Ok(Answer::with_body(StatusCode::OK, "test", "text/plain", "x")) }),
+        |_| {},
+    );
+    let (mut io, served) = gateway.connect();
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    // SETTINGS_INITIAL_WINDOW_SIZE 0, and no WINDOW_UPDATE ever: the body stays with the gateway.
+    io.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    io.write_all(&headers(1, &GET, true)).await.unwrap();
+    assert_eq!(hear(&mut io).await, Heard::Status(StatusCode::OK));
+    let start = tokio::time::Instant::now();
+    served.await.unwrap();
+    let took = start.elapsed().as_secs_f64();
+    assert!((30.0..31.0).contains(&took), "{took}");
+}

@@ -484,20 +484,3 @@ async fn a_drain_lets_streams_finish() {
     stuck.drain.cut_now();
     served.await.unwrap();
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_finished_answer_that_is_not_taken_does_not_hold_the_connection() {
-    let gateway = Gateway::new(|_| Box::pin(async { Ok(answer(200, "x")) }), |_| {});
-    let (mut io, served) = gateway.connect();
-    // A window of nothing: the answer stays with us. Its bytes are a valid client's up to here.
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]);
-    bytes.extend([0, 0, 4, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41]);
-    bytes[15 + 24 + 2] = 5;
-    bytes.extend([0]);
-    io.write_all(&bytes).await.unwrap();
-    let mut sink = vec![0; 1024];
-    assert!(io.read(&mut sink).await.unwrap() > 0);
-    let took = closed_after(served).await;
-    assert!((30.0..31.0).contains(&took), "{took}");
-}
