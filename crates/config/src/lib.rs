@@ -7,6 +7,7 @@
 mod check;
 pub mod diagnostic;
 pub mod document;
+mod human;
 mod kinds;
 mod load;
 mod merge;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::rule::Rule;
+use crate::{human, rule::Rule};
 
 /// A qualified name, `name@provider` (`users@file`). Two names are the same object exactly when they are equal.
 pub type Name = Arc<str>;
@@ -37,6 +37,7 @@ pub struct Model {
     /// Own error pages by status (a single status or a class such as `5xx`).
     pub error_pages: BTreeMap<StatusRange, ErrorPage>,
     /// How long a drain may take after SIGTERM before open connections are cut. Default 30 s.
+    #[serde(serialize_with = "human::time")]
     pub drain_timeout: Duration,
     /// The name by which the gateway calls itself in `Via`, `Proxy-Status` and `Forwarded;by`. Default `portcullis`.
     pub gateway_name: Arc<str>,
@@ -47,7 +48,9 @@ pub struct Model {
 /// An address that accepts connections.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Listener {
+    /// Its name, which is its key.
     pub name: Name,
+    /// Where it listens.
     pub address: SocketAddr,
     /// TLS termination; `None` means plaintext.
     pub tls: Option<ListenerTls>,
@@ -57,8 +60,11 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Middlewares asked before those of the route, in this order.
     pub middlewares: Vec<Name>,
+    /// Bounds on its clients.
     pub limits: ListenerLimits,
+    /// How long it waits for its clients.
     pub timeouts: ListenerTimeouts,
+    /// What it does with doubtful paths.
     pub path: PathPolicy,
     /// Fields whose names hold `_` or `.`: dropped unless this is true. Default false.
     pub allow_odd_header_names: bool,
@@ -82,14 +88,19 @@ pub struct ListenerTls {
 /// A certificate chain and its key, both PEM files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateFiles {
+    /// The chain, the host's own certificate first.
     pub cert: PathBuf,
+    /// The private key.
     pub key: PathBuf,
 }
 
+/// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum TlsVersion {
+    /// TLS 1.2.
     #[serde(rename = "1.2")]
     V12,
+    /// TLS 1.3.
     #[serde(rename = "1.3")]
     V13,
 }
@@ -119,20 +130,27 @@ pub struct ListenerLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ListenerTimeouts {
     /// TLS handshake. Default 10 s.
+    #[serde(serialize_with = "human::time")]
     pub handshake: Duration,
     /// From the first byte of a request head to its last. Default 10 s.
+    #[serde(serialize_with = "human::time")]
     pub request_header: Duration,
     /// Between two reads of a request body. Default 30 s.
+    #[serde(serialize_with = "human::time")]
     pub body_idle: Duration,
     /// Bytes per second a request body must reach on average after `body_grace`; 0 = off. Default 240.
     pub body_min_rate: u64,
     /// Time before `body_min_rate` is judged. Default 20 s.
+    #[serde(serialize_with = "human::time")]
     pub body_grace: Duration,
     /// A write that makes no progress. Default 30 s.
+    #[serde(serialize_with = "human::time")]
     pub write_idle: Duration,
     /// An idle connection between requests. Default 75 s.
+    #[serde(serialize_with = "human::time")]
     pub keep_alive: Duration,
     /// Oldest age of a connection before it is closed in an orderly way; zero = unbounded. Default 1 h.
+    #[serde(serialize_with = "human::time")]
     pub max_age: Duration,
 }
 
@@ -145,16 +163,20 @@ pub struct PathPolicy {
     pub encoded_delimiters: Doubtful,
 }
 
+/// What happens to something about which servers disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubtful {
+    /// Answered 400.
     Reject,
+    /// Let through as it is.
     Keep,
 }
 
 /// A rule that chooses a service, with an ordered list of middlewares.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Route {
+    /// Qualified name.
     pub name: Name,
     /// Listeners it is reachable on; empty = all (except the admin listener).
     pub listeners: Vec<Name>,
@@ -162,17 +184,24 @@ pub struct Route {
     pub rule: Rule,
     /// Higher first. Explicit, or the default that `rule` documents.
     pub priority: i64,
+    /// Whether `priority` was written.
     pub priority_is_explicit: bool,
+    /// Asked in this order, after those of the listener.
     pub middlewares: Vec<Name>,
+    /// Where it leads.
     pub target: Target,
     /// `strip_path`: the literal prefix of `path` is taken away before forwarding.
     pub strip_prefix: Option<Arc<str>>,
     /// From the arrival of the request to the last byte of the answer; `None` = unbounded.
+    #[serde(serialize_with = "human::maybe_time")]
     pub total_timeout: Option<Duration>,
     /// Overrides the service's.
+    #[serde(serialize_with = "human::maybe_time")]
     pub response_header_timeout: Option<Duration>,
     /// Overrides the listener's; `Some(None)` = unlimited.
     pub body_bytes: Option<Option<u64>>,
+    /// Overrides the listener's.
+    #[serde(serialize_with = "human::maybe_time")]
     pub body_idle_timeout: Option<Duration>,
     /// Overrides of the listener's path policy.
     pub path: Option<PathPolicy>,
@@ -186,6 +215,7 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
+    /// A service, by its qualified name.
     Service(Name),
     /// A built-in service, by its name without `@`: health, healthz, ready, metrics, stats, info, echo.
     Builtin(Arc<str>),
@@ -198,31 +228,44 @@ pub enum Target {
 pub struct Origin {
     /// Which provider published it (`file`, `command-line`, `docker` …).
     pub provider: Arc<str>,
+    /// The file, or whatever the provider calls its source.
     pub file: Option<Arc<str>>,
     /// Path in the document, `routes[3]`.
     pub path: Arc<str>,
+    /// From 1; 0 when the source has no lines.
     pub line: u32,
+    /// From 1; 0 when the source has no lines.
     pub column: u32,
 }
 
 /// A named set of endpoints and the policies for reaching them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Service {
+    /// Qualified name.
     pub name: Name,
+    /// Its endpoints, in the order written.
     pub endpoints: Vec<Endpoint>,
+    /// How one of them is chosen.
     pub strategy: Strategy,
+    /// Keeps a client at its endpoint.
     pub sticky: Option<Sticky>,
+    /// Active probes.
     pub health_check: Option<HealthCheck>,
+    /// Judges real requests.
     pub passive_health: Option<PassiveHealth>,
     /// `Host` as the client sent it (true, default) or the endpoint's own authority.
     pub pass_host: bool,
+    /// How long to wait for an endpoint.
     pub timeouts: ServiceTimeouts,
+    /// Connections kept.
     pub pool: Pool,
+    /// How `https` endpoints are verified.
     pub tls: UpstreamTls,
     /// Version spoken to `http` and `https` endpoints.
     pub http: UpstreamHttp,
     /// WebSocket (and other) upgrades are passed on. Default true.
     pub upgrade: bool,
+    /// Where it was written.
     pub origin: Origin,
 }
 
@@ -231,48 +274,64 @@ pub struct Service {
 pub struct Endpoint {
     /// As written, normalised: `http://10.0.0.1:80`, `unix:/run/app.sock`.
     pub url: Arc<str>,
+    /// How to speak to it.
     pub scheme: Scheme,
+    /// Where it is.
     pub address: EndpointAddress,
     /// Path put before every forwarded path (`http://a/base`); empty, or starts with `/` and does not end with it.
     pub base_path: Arc<str>,
     /// Share of the traffic; already multiplied by `weight_by`. 0 = gets none (drains).
     pub weight: u32,
+    /// Facts about it.
     pub metadata: BTreeMap<Arc<str>, Arc<str>>,
 }
 
+/// How an endpoint is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
+    /// Plaintext.
     Http,
+    /// TLS.
     Https,
     /// HTTP/2 in plaintext by prior knowledge.
     H2c,
 }
 
+/// Where an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointAddress {
     /// Host name or IP literal (without brackets) and port.
     Tcp {
+        /// Name or address.
         host: Arc<str>,
+        /// Port.
         port: u16,
     },
+    /// A Unix domain socket.
     Unix(PathBuf),
 }
 
+/// How an endpoint is chosen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Strategy {
     /// Smooth weighted round robin (also `weighted_round_robin`).
     RoundRobin,
+    /// The fewest open requests for its weight.
     LeastConnections,
+    /// By chance, by weight.
     Random,
     /// Power of two choices on peak EWMA of latency.
     P2c,
+    /// By the client's address.
     IpHash,
     /// Consistent hash with bounded load.
     Hash {
+        /// What is hashed.
         by: HashKey,
+        /// How far above the average an endpoint may be loaded; at least 1.
         load_bound: f64,
     },
 }
@@ -281,43 +340,62 @@ pub enum Strategy {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashKey {
+    /// The client's address.
     Client,
+    /// The path.
     Path,
+    /// A header field.
     Header(Arc<str>),
+    /// A cookie.
     Cookie(Arc<str>),
+    /// A query parameter.
     Query(Arc<str>),
 }
 
 /// A cookie that keeps a client at its endpoint. Its value never shows the address.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sticky {
+    /// Its name.
     pub cookie: Arc<str>,
+    /// Sent over TLS only.
     pub secure: bool,
+    /// Hidden from scripts.
     pub http_only: bool,
+    /// `None` = not said.
     pub same_site: Option<SameSite>,
     /// Seconds; `None` = session cookie.
     pub max_age: Option<i64>,
+    /// Its path.
     pub path: Arc<str>,
+    /// `None` = the host itself.
     pub domain: Option<Arc<str>>,
 }
 
+/// The `SameSite` attribute of a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
+    /// Sent to every site.
     None,
+    /// Sent with navigation.
     Lax,
+    /// Sent within the site only.
     Strict,
 }
 
 /// Active probes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HealthCheck {
+    /// How it is probed.
     pub kind: Probe,
     /// Between two probes of a healthy endpoint. Default 10 s.
+    #[serde(serialize_with = "human::time")]
     pub interval: Duration,
     /// Between two probes of one that is out. Default = interval.
+    #[serde(serialize_with = "human::time")]
     pub unhealthy_interval: Duration,
     /// Default 5 s.
+    #[serde(serialize_with = "human::time")]
     pub timeout: Duration,
     /// Failures in a row that take it out. Default 3.
     pub unhealthy_after: u32,
@@ -329,24 +407,33 @@ pub struct HealthCheck {
     pub port: Option<u16>,
 }
 
+/// How an endpoint is probed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
+    /// A request and its status.
     Http {
+        /// Its target.
         path: Arc<str>,
+        /// Its method.
         method: Arc<str>,
+        /// Further fields.
         headers: Vec<(Arc<str>, Arc<str>)>,
         /// Statuses that mean healthy. Default 200-399.
         expect: Vec<StatusRange>,
+        /// `None` = the endpoint's own.
         host: Option<Arc<str>>,
     },
+    /// A connection.
     Tcp,
 }
 
 /// Inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StatusRange {
+    /// The first.
     pub from: u16,
+    /// The last.
     pub to: u16,
 }
 
@@ -356,8 +443,10 @@ pub struct PassiveHealth {
     /// Default 5.
     pub failures: u32,
     /// Default 10 s.
+    #[serde(serialize_with = "human::time")]
     pub window: Duration,
     /// How long it stays out. Default 30 s.
+    #[serde(serialize_with = "human::time")]
     pub ejection: Duration,
     /// Statuses counted as failures beside connection errors and timeouts. Default 502-504.
     pub statuses: Vec<StatusRange>,
@@ -365,17 +454,23 @@ pub struct PassiveHealth {
     pub max_ejected: f64,
 }
 
+/// How long a service waits for its endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ServiceTimeouts {
     /// TCP connect (and TLS handshake). Default 3 s.
+    #[serde(serialize_with = "human::time")]
     pub connect: Duration,
     /// From the request sent to the answer's head. Default 60 s.
+    #[serde(serialize_with = "human::time")]
     pub response_header: Duration,
     /// Between two reads of an answer's body. Default 60 s.
+    #[serde(serialize_with = "human::time")]
     pub body_idle: Duration,
     /// A write of the request that makes no progress. Default 30 s.
+    #[serde(serialize_with = "human::time")]
     pub write_idle: Duration,
     /// A tunnel (WebSocket) without a byte either way. Default 1 h; zero = unbounded.
+    #[serde(serialize_with = "human::time")]
     pub tunnel_idle: Duration,
 }
 
@@ -387,8 +482,10 @@ pub struct Pool {
     /// Connections open at once to one endpoint, all workers together; 0 = unbounded. Default 0.
     pub max_connections: usize,
     /// Default 60 s.
+    #[serde(serialize_with = "human::time")]
     pub idle_timeout: Duration,
     /// Oldest age at which a connection is used again; zero = unbounded. Default 5 min.
+    #[serde(serialize_with = "human::time")]
     pub max_age: Duration,
 }
 
@@ -399,17 +496,21 @@ pub struct UpstreamTls {
     pub ca: Vec<PathBuf>,
     /// Name sent (SNI) and verified instead of the endpoint's host.
     pub server_name: Option<Arc<str>>,
+    /// Shown to the endpoint when it asks.
     pub client_certificate: Option<CertificateFiles>,
     /// Never in production. Default false.
     pub insecure_skip_verify: bool,
 }
 
+/// The version of HTTP spoken to endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamHttp {
     /// `https`: HTTP/2 when the endpoint chooses it by ALPN, else 1.1. `http`: 1.1.
     Auto,
+    /// HTTP/1.1.
     Http1,
+    /// HTTP/2.
     Http2,
 }
 
@@ -417,10 +518,13 @@ pub enum UpstreamHttp {
 /// The kind's own row in the middleware table knows how to read them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Middleware {
+    /// Qualified name.
     pub name: Name,
     /// `headers`, `cors`, `strip_prefix` … (always with `_`).
     pub kind: Arc<str>,
+    /// As written; the kind accepted them.
     pub settings: serde_json::Value,
+    /// Where it was written.
     pub origin: Origin,
 }
 
@@ -433,22 +537,27 @@ pub struct Admin {
     pub allowed_hosts: Vec<Arc<str>>,
 }
 
+/// Metrics settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
     /// Upper bounds of the duration histograms, seconds, ascending.
     pub buckets: Vec<f64>,
 }
 
+/// A line for every request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AccessLog {
+    /// How it looks.
     pub format: AccessLogFormat,
     /// `None` = standard output.
     pub file: Option<PathBuf>,
 }
 
+/// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogFormat {
+    /// One JSON object.
     Json,
     /// Common log format.
     Common,
@@ -456,23 +565,29 @@ pub enum AccessLogFormat {
     Short,
 }
 
+/// The gateway's own log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Log {
     /// A `tracing` filter such as `info` or `portcullis=debug`; `RUST_LOG` wins.
     pub filter: Arc<str>,
+    /// How it looks.
     pub format: LogFormat,
 }
 
+/// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
+    /// For people.
     Text,
+    /// One JSON object.
     Json,
 }
 
 /// An own page for errors that the gateway itself answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorPage {
+    /// Its media type.
     pub content_type: Arc<str>,
     /// May hold `{status}`, `{title}`, `{detail}`, `{request_id}`.
     pub body: Arc<str>,

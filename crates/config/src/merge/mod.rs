@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use services::base;
 pub use source::Fragment;
 pub(crate) use source::Source;
 

@@ -51,11 +51,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The value of a whole tree given as JSON, for defaults and tests.
-pub(crate) fn value<T: serde::de::DeserializeOwned>(json: &serde_json::Value) -> Result<T, ReadError> {
-    T::deserialize(Reader::new(&Node::of_json(json)))
-}
-
 fn integer<'a, V: Visitor<'a>>(value: i64, visitor: V) -> Result<V::Value, ReadError> {
     match u64::try_from(value) {
         Ok(value) => visitor.visit_u64(value),

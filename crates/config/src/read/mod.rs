@@ -6,7 +6,6 @@ mod error;
 
 use serde::de::DeserializeOwned;
 
-pub(crate) use deserializer::value as deserialize_json;
 pub use error::ReadError;
 
 use crate::{
@@ -74,50 +73,69 @@ fn finding(document: &Document, error: &ReadError, path: &Path) -> Finding {
             (Code::UnknownKey, format!("`{key}` is not yet part of this version"), help.to_owned())
         }
         Kind::UnknownField { key, known } => {
-            let help = suggestion(key, known.iter().copied(), "keys here");
+            let help = elsewhere(key, known, path)
+                .map_or_else(|| suggestion(key, known.iter().copied(), "keys here"), str::to_owned);
             (Code::UnknownKey, format!("unknown key `{key}`"), help)
         }
         Kind::MissingField(key) => (Code::MissingKey, format!("`{key}` is missing"), format!("add `{key}`")),
-        Kind::WrongType { found, expected } => (
-            Code::WrongType,
-            format!("expected {expected}, found {found}"),
-            type_help(document.root.at(path), expected),
-        ),
+        Kind::WrongType { found, expected } => {
+            let line = usize::try_from(document.position(path, false).line).unwrap_or(0);
+            let line = line.checked_sub(1).and_then(|line| document.text.lines().nth(line)).unwrap_or("");
+            let help = type_help(document.root.at(path), expected, line);
+            (Code::WrongType, format!("expected {expected}, found {found}"), help)
+        }
         Kind::Said { message, help } => (Code::BadValue, message.clone(), help.clone()),
     };
     let finding = Finding::error(code, message).help(help).at(document.position(path, on_key));
     Finding { file: document.file.clone(), path: path.to_string(), ..finding }
 }
 
+/// Words of other gateways, and keys that stand one level off.
+fn elsewhere(key: &str, known: &[&str], path: &Path) -> Option<&'static str> {
+    let in_route = matches!(path.0.as_slice(), [Step::Key(section), Step::Index(_), Step::Key(_)] if **section == *"routes");
+    let plain = key.to_ascii_lowercase().replace(['_', '-'], "");
+    let (needs, help) = match plain.as_str() {
+        "url" | "urls" | "endpoints" | "strategy" | "sticky" | "healthcheck" | "passivehealth"
+        | "weightby" | "pool" | "tls" | "http" | "upgrade"
+            if in_route =>
+        {
+            return Some(
+                "that is a setting of a service: write it in [routes.upstream], or in [services.NAME]",
+            );
+        }
+        "entrypoints" | "entrypoint" | "listen" | "listener" => ("listeners", "the word here is `listeners`"),
+        "routers" | "router" | "route" => ("routes", "the word here is `routes`"),
+        "upstreams" | "backends" | "backend" | "clusters" | "cluster" => {
+            ("services", "the word here is `services`")
+        }
+        "servers" | "targets" => ("endpoints", "the word here is `endpoints`"),
+        "plugins" | "filters" | "plugin" => ("middlewares", "the word here is `middlewares`"),
+        "host" => ("hosts", "the word here is `hosts`"),
+        "method" => ("methods", "the word here is `methods`"),
+        "timeout" | "timeoutms" => ("timeouts", "write timeouts = { … }"),
+        _ => return None,
+    };
+    known.contains(&needs).then_some(help)
+}
+
 /// A number in quotes, a single value instead of a list: the common slips.
-fn type_help(node: Option<&Node>, expected: &str) -> String {
+fn type_help(node: Option<&Node>, expected: &str, line: &str) -> String {
     match node.map(|node| &node.value) {
-        Some(Value::Text(text)) if expected.contains("integer") || expected.contains("number") => {
+        // What a variable brought is not in quotes in the file.
+        Some(Value::Text(text)) if expected.contains("number") && line.contains(text.as_str()) => {
             let number = text.trim().parse::<f64>().is_ok();
             if number { format!("write {} without quotes", text.trim()) } else { String::new() }
         }
-        Some(Value::Text(text)) if expected.contains("boolean") => {
+        Some(Value::Text(text)) if expected.contains("`true`") => {
             match text.trim().to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => "write `true` without quotes".into(),
-                "false" | "no" | "off" | "0" => "write `false` without quotes".into(),
-                _ => "write `true` or `false`".into(),
+                "true" | "yes" | "on" | "1" => "write true, without quotes".into(),
+                "false" | "no" | "off" | "0" => "write false, without quotes".into(),
+                _ => String::new(),
             }
         }
-        Some(Value::Integer(number)) if expected.contains("string") => {
-            format!("write \"{number}\" in quotes")
-        }
-        Some(Value::Bool(value)) if expected.contains("string") => format!("write \"{value}\" in quotes"),
-        Some(Value::Text(text)) if expected.contains("sequence") || expected.contains("list") => {
-            format!("write [\"{text}\"]")
-        }
+        Some(Value::Integer(number)) if expected.contains("text") => format!("write \"{number}\" in quotes"),
+        Some(Value::Bool(value)) if expected.contains("text") => format!("write \"{value}\" in quotes"),
+        Some(Value::Text(text)) if expected.contains("list") => format!("write [\"{text}\"]"),
         _ => String::new(),
     }
-}
-
-/// The last key of a path, or nothing.
-pub(crate) fn last_key(path: &Path) -> Option<&str> {
-    path.0.iter().rev().find_map(|step| match step {
-        Step::Key(key) => Some(&**key),
-        Step::Index(_) => None,
-    })
 }

@@ -2,6 +2,8 @@
 //! and that one can take nothing (unreachable routes). Both answers are safe: "yes" is a proof, "no" means that
 //! none was found.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use super::{Matcher, PathTemplate, Rule, Segment};
 
 /// Terms to which a rule is multiplied out when looking for contradictions.
@@ -174,11 +176,30 @@ fn one_label_before(host: &str, suffix: &str) -> bool {
 }
 
 fn regex_is_good(regex: &str) -> bool {
-    regex::Regex::new(regex).is_ok()
+    with_regex(regex, |_| true)
 }
 
 fn found(regex: &str, text: &str) -> bool {
-    regex::Regex::new(regex).is_ok_and(|regex| regex.is_match(text))
+    with_regex(regex, |regex| regex.is_match(text))
+}
+
+/// Compiling costs thousands of times what matching does, and a few expressions meet every other route.
+fn with_regex(text: &str, ask: impl Fn(&regex::Regex) -> bool) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Option<regex::Regex>>> = RefCell::new(HashMap::new());
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if let Some(known) = compiled.get(text) {
+            return known.as_ref().is_some_and(&ask);
+        }
+        if compiled.len() >= 64 {
+            compiled.clear();
+        }
+        let regex = regex::Regex::new(text).ok();
+        let answer = regex.as_ref().is_some_and(&ask);
+        compiled.insert(text.to_owned(), regex);
+        answer
+    })
 }
 
 /// Every path of `a` is one of `b`.

@@ -96,29 +96,43 @@ pub enum Matcher {
     PathRegexp(Arc<str>),
     /// Upper-case.
     Method(Arc<str>),
+    /// Some value of the field equals.
     Header {
+        /// Field name, compared without case.
         name: Arc<str>,
+        /// Compared byte by byte.
         value: Arc<str>,
     },
     /// The header is there, whatever its value (native `headers = { X-Debug = true }`).
     HeaderPresent(Arc<str>),
+    /// Some value of the field matches, unanchored.
     HeaderRegexp {
+        /// Field name, compared without case.
         name: Arc<str>,
+        /// The regular expression.
         regex: Arc<str>,
     },
     /// Some value of the key equals.
     Query {
+        /// Key, decoded.
         name: Arc<str>,
+        /// Value, decoded.
         value: Arc<str>,
     },
+    /// The key is there, whatever its value.
     QueryPresent(Arc<str>),
+    /// Some value of the key matches, unanchored.
     QueryRegexp {
+        /// Key, decoded.
         name: Arc<str>,
+        /// The regular expression.
         regex: Arc<str>,
     },
     /// In rules: the TCP peer. In the native `clients` field: the client after `trusted_proxies` (`trusted` true).
     ClientIp {
+        /// The addresses that match.
         net: IpNet,
+        /// Looks at the client after `trusted_proxies` instead of the TCP peer.
         trusted: bool,
     },
 }

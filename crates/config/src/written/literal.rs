@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{
-        DeserializeOwned, Error, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+        DeserializeOwned, Error, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
         value::{MapAccessDeserializer, SeqAccessDeserializer},
     },
 };
@@ -75,12 +75,12 @@ trait Table: Sized {
 
 fn said<T, E: Error>(
     result: Option<Result<T, Problem>>,
-    unexpected: Unexpected<'_>,
-    expected: &str,
+    found: Unexpected<'_>,
+    expected: &dyn Expected,
 ) -> Result<T, E> {
     match result {
         Some(result) => result.map_err(Problem::into_error),
-        None => Err(E::invalid_type(unexpected, &expected)),
+        None => Err(E::invalid_type(found, expected)),
     }
 }
 
@@ -123,20 +123,20 @@ impl<'de, T: Literal, W: From<T> + Table> Visitor<'de> for LiteralVisitor<T, W> 
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<W, E> {
-        said(T::integer(value), Unexpected::Signed(value), T::EXPECTED).map(W::from)
+        said(T::integer(value), Unexpected::Signed(value), &self).map(W::from)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<W, E> {
         let known = i64::try_from(value).ok().and_then(T::integer);
-        said(known, Unexpected::Unsigned(value), T::EXPECTED).map(W::from)
+        said(known, Unexpected::Unsigned(value), &self).map(W::from)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<W, E> {
-        said(T::float(value), Unexpected::Float(value), T::EXPECTED).map(W::from)
+        said(T::float(value), Unexpected::Float(value), &self).map(W::from)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<W, E> {
-        said(T::boolean(value), Unexpected::Bool(value), T::EXPECTED).map(W::from)
+        said(T::boolean(value), Unexpected::Bool(value), &self).map(W::from)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<W, A::Error> {

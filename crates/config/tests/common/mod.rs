@@ -91,8 +91,15 @@ impl Kinds for TestKinds {
 
 /// Variables of the tests.
 pub fn env() -> BTreeMap<String, String> {
-    [("PORT", "9001"), ("NAME", "from-env"), ("LIMIT", "7.5"), ("ON", "true"), ("HOST", "10.0.0.9"), ("EVIL", "\"]\n[admin]\n")]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    [
+        ("PORT", "9001"),
+        ("NAME", "from-env"),
+        ("LIMIT", "7.5"),
+        ("ON", "true"),
+        ("HOST", "10.0.0.9"),
+        ("EVIL", "\"]\n[admin]\n"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
 }

@@ -1,0 +1,138 @@
+//! Routes that take nothing: contradictory ones, and those behind another that takes everything they would.
+
+use std::collections::HashMap;
+
+use super::Check;
+use crate::{
+    diagnostic::{Code, Finding},
+    merge::base,
+    model::Route,
+    rule::{Matcher, Rule},
+};
+
+/// Text with which hosts and paths of a rule start; what a rule does not say is empty.
+type Key = (String, String);
+
+impl Check<'_> {
+    pub(super) fn unreachable(&mut self) {
+        for route in &self.model.routes {
+            let Some((a, b)) = route.rule.contradiction() else { continue };
+            let message = format!(
+                "no request can satisfy the route `{}`: {a} and {b} exclude each other",
+                base(&route.name)
+            );
+            let finding = Finding::error(Code::UnreachableRoute, message)
+                .help("take one of the two away, or join them with `||`");
+            self.at(&route.origin, &[], true, finding);
+        }
+    }
+
+    /// Routes are tried by priority; among equals, in the order written. Each is compared only with earlier ones that
+    /// share a start of host and path with it, so that ten thousand routes are compared in no time.
+    pub(super) fn shadowed(&mut self) {
+        let mut order: Vec<&Route> = self.model.routes.iter().collect();
+        order.sort_by_key(|route| std::cmp::Reverse(route.priority));
+        let mut before: HashMap<Key, Vec<&Route>> = HashMap::new();
+        let mut found = Vec::new();
+        for route in order {
+            if route.rule.contradiction().is_none()
+                && let Some(shadow) = candidates(&before, &route.rule).find(|earlier| covers(earlier, route))
+            {
+                found.push((shadow, route));
+            }
+            for key in keys(&route.rule) {
+                before.entry(key).or_default().push(route);
+            }
+        }
+        for (shadow, route) in found {
+            let place = match (&shadow.origin.file, shadow.origin.line) {
+                (Some(file), line) if line > 0 => format!("{file}:{line}"),
+                _ => shadow.origin.path.to_string(),
+            };
+            let message = format!(
+                "the route `{}` never gets a request: `{}` ({place}) takes them all, with priority {} to {}",
+                base(&route.name),
+                base(&shadow.name),
+                shadow.priority,
+                route.priority,
+            );
+            let help = if shadow.priority == route.priority {
+                "write it before the other, give it a higher `priority`, or take it away"
+            } else {
+                "give it a higher `priority`, or take it away"
+            };
+            self.at(&route.origin, &[], true, Finding::warning(Code::ShadowedRoute, message).help(help));
+        }
+    }
+}
+
+/// Whether the earlier route takes every request of the later one.
+fn covers(earlier: &Route, later: &Route) -> bool {
+    let everywhere = earlier.listeners.is_empty()
+        || !later.listeners.is_empty() && later.listeners.iter().all(|name| earlier.listeners.contains(name));
+    everywhere && later.rule.implies(&earlier.rule)
+}
+
+/// Where a rule is filed: for each alternative, the host and the path that it demands.
+fn keys(rule: &Rule) -> Vec<Key> {
+    match rule {
+        Rule::Or(parts) if parts.len() <= 16 => parts.iter().flat_map(keys).collect(),
+        Rule::And(parts) => {
+            let host = parts.iter().find_map(host_of).unwrap_or_default();
+            let path = parts.iter().find_map(path_of).unwrap_or_default();
+            // A list of hosts within: any of them would do.
+            let hosts = parts.iter().find_map(|part| match part {
+                Rule::Or(hosts) if host.is_empty() => {
+                    hosts.iter().map(host_of).collect::<Option<Vec<String>>>()
+                }
+                _ => None,
+            });
+            match hosts {
+                Some(hosts) => hosts.into_iter().map(|host| (host, path.clone())).collect(),
+                None => vec![(host, path)],
+            }
+        }
+        one => vec![(host_of(one).unwrap_or_default(), path_of(one).unwrap_or_default())],
+    }
+}
+
+fn host_of(rule: &Rule) -> Option<String> {
+    match rule {
+        Rule::Match(Matcher::Host(host)) => Some(host.to_string()),
+        Rule::Match(Matcher::HostSuffix(suffix)) => Some(format!("*.{suffix}")),
+        _ => None,
+    }
+}
+
+fn path_of(rule: &Rule) -> Option<String> {
+    match rule {
+        // A template may end before its slash (`/api/*` takes `/api`), and a prefix may be longer than it.
+        Rule::Match(matcher) => matcher.path_start().map(|start| start.trim_end_matches('/').to_owned()),
+        _ => None,
+    }
+}
+
+/// Earlier routes that could take everything the rule takes.
+fn candidates<'r>(before: &HashMap<Key, Vec<&'r Route>>, rule: &Rule) -> impl Iterator<Item = &'r Route> {
+    let mut all: Vec<&'r Route> = Vec::new();
+    // Whoever takes everything takes the first alternative.
+    if let Some((host, path)) = keys(rule).into_iter().next() {
+        let mut hosts = vec![String::new()];
+        if let Some((_, suffix)) = host.split_once('.') {
+            hosts.push(format!("*.{suffix}"));
+        }
+        if !host.is_empty() {
+            hosts.push(host);
+        }
+        let ends = path.char_indices().map(|(at, _)| at).chain([path.len()]);
+        for end in ends {
+            let start = path.get(..end).unwrap_or("");
+            for host in &hosts {
+                if let Some(routes) = before.get(&(host.clone(), start.to_owned())) {
+                    all.extend(routes);
+                }
+            }
+        }
+    }
+    all.into_iter()
+}
