@@ -15,6 +15,7 @@ pub mod model;
 pub mod read;
 pub mod rule;
 pub mod scalar;
+mod schema;
 mod source;
 pub mod written;
 
@@ -24,4 +25,5 @@ pub use kinds::{AnyKind, KindProblem, Kinds};
 pub use load::{Around, Failure, Loaded, Outcome, Quarantine, load, load_file, load_text};
 pub use merge::Fragment;
 pub use model::Model;
+pub use schema::{reference_markdown, schema, schema_of};
 pub use source::{Disk, Files};

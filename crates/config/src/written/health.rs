@@ -76,7 +76,7 @@ impl Literal for HealthCheck {
 pub struct PassiveHealth {
     /// Failures within `window` that take an endpoint out. Default 5.
     pub failures: Option<u32>,
-    /// Default 10 s.
+    /// The time within which failures are counted. Default 10 s.
     pub window: Option<Lit<Duration>>,
     /// How long it stays out. Default 30 s.
     pub ejection: Option<Lit<Duration>>,

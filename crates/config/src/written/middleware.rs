@@ -127,7 +127,7 @@ impl JsonSchema for Middleware {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A middleware: a table with exactly one key, its kind, whose value are its settings.",
+            "description": "A middleware: a table with exactly one key, its kind, whose value are its settings. The kinds, each with its\nsettings, are described in [middlewares](middlewares/).",
             "type": "object",
             "minProperties": 1,
             "maxProperties": 1,

@@ -80,7 +80,7 @@ pub struct Configuration {
     /// Timeouts that every listener, service and route inherits.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Metrics.
+    /// Metrics, in the text format of Prometheus.
     pub metrics: Option<Metrics>,
     /// A line for every request. `true` for JSON to standard output; a text is the format. Default: off.
     pub access_log: Option<OrTable<AccessLog>>,

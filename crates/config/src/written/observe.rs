@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::{
-    Lit,
-    literal::{Choice, Literal},
-};
+use super::{Lit, literal::Literal};
 use crate::{
     model::{AccessLogFormat, LogFormat},
     scalar::Problem,
@@ -48,8 +45,7 @@ impl Literal for AccessLog {
     }
 
     fn schema() -> Schema {
-        let names: Vec<&str> = AccessLogFormat::ALL.iter().map(|(name, _)| *name).collect();
-        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": names }] })
+        json_schema!({ "anyOf": [{ "type": "boolean" }, <AccessLogFormat as Literal>::schema()] })
     }
 }
 

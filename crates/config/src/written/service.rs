@@ -154,9 +154,9 @@ pub struct Sticky {
     pub same_site: Option<Lit<SameSite>>,
     /// How long it lives, seconds; 0 ends with the browser's session. Default 0.
     pub max_age: Option<i64>,
-    /// Default `/`.
+    /// Path of the cookie. Default `/`.
     pub path: Option<String>,
-    /// Default: the host itself.
+    /// Domain of the cookie. Default: the host itself.
     pub domain: Option<String>,
 }
 

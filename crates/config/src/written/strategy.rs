@@ -83,7 +83,7 @@ impl Literal for Strategy {
 pub struct Hash {
     /// The client's address.
     pub client: Option<bool>,
-    /// The path.
+    /// The path of the request.
     pub path: Option<bool>,
     /// A header; requests without it are hashed by client.
     pub header: Option<Lit<FieldName>>,
