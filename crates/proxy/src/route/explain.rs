@@ -59,7 +59,11 @@ impl Router {
             let reason = failure(&route.condition, view).unwrap_or_else(|| overtaken(route, won));
             Some(Loser { index: route.index, name: route.name.clone(), priority: route.priority, reason })
         });
-        Explanation { path: view.path.to_owned(), winner: won.map(|route| route.index), losers: losers.collect() }
+        Explanation {
+            path: view.path.to_owned(),
+            winner: won.map(|route| route.index),
+            losers: losers.collect(),
+        }
     }
 }
 
@@ -94,7 +98,9 @@ fn overtaken(route: &Compiled, winner: Option<&Compiled>) -> String {
             "it fits too, but `{}` goes first: priority {} over {}",
             winner.name, winner.priority, route.priority
         ),
-        Some(winner) => format!("it fits too, but `{}` goes first: same priority, written earlier", winner.name),
+        Some(winner) => {
+            format!("it fits too, but `{}` goes first: same priority, written earlier", winner.name)
+        }
         None => "it fits".to_owned(),
     }
 }

@@ -48,7 +48,8 @@ impl Hosts {
         show: impl Fn(&mut S, &'a List),
     ) {
         let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
-        let suffix = if self.suffix.is_empty() { None } else { parent(host).and_then(|p| self.suffix.get(p)) };
+        let suffix =
+            if self.suffix.is_empty() { None } else { parent(host).and_then(|p| self.suffix.get(p)) };
         for paths in [exact, suffix, Some(&self.any)].into_iter().flatten() {
             if paths.first < best(state) {
                 paths.visit(path, &mut |list| show(state, list));

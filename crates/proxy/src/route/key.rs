@@ -154,8 +154,12 @@ impl PathKey {
             (PathKey::Exact(path), Test::PathPrefix(prefix)) => Some(path.starts_with(&**prefix)),
             (PathKey::Exact(path), Test::PathTemplate(template)) => Some(template.matches(path)),
             (PathKey::Exact(path), Test::PathRegexp(regex)) => Some(regex.is_match(path.as_bytes())),
-            (PathKey::Prefix(prefix), Test::PathPrefix(wanted)) if prefix.starts_with(&**wanted) => Some(true),
-            (PathKey::Prefix(prefix), Test::PathPrefix(wanted)) if !wanted.starts_with(&**prefix) => Some(false),
+            (PathKey::Prefix(prefix), Test::PathPrefix(wanted)) if prefix.starts_with(&**wanted) => {
+                Some(true)
+            }
+            (PathKey::Prefix(prefix), Test::PathPrefix(wanted)) if !wanted.starts_with(&**prefix) => {
+                Some(false)
+            }
             (PathKey::Prefix(prefix), Test::Path(wanted)) if !wanted.starts_with(&**prefix) => Some(false),
             (PathKey::Template(key), Test::PathTemplate(wanted)) if key.0.text == wanted.text => Some(true),
             (PathKey::Template(key), Test::Path(wanted)) if !key.0.matches(wanted) => Some(false),

@@ -184,16 +184,27 @@ impl Router {
         let mut routes = Vec::with_capacity(sorted.len());
         for entry in sorted {
             let name: Arc<str> = entry.name.into();
-            let condition = Condition::compile(entry.rule)
-                .map_err(|error| CompileError { index: entry.index, name: name.clone(), error })?;
+            let condition = Condition::compile(entry.rule).map_err(|error| CompileError {
+                index: entry.index,
+                name: name.clone(),
+                error,
+            })?;
             let mut has_parameters = false;
             condition.each(&mut |test| {
-                has_parameters |= matches!(test, Test::PathTemplate(t) if t.segments.iter().any(is_parameter));
+                has_parameters |=
+                    matches!(test, Test::PathTemplate(t) if t.segments.iter().any(is_parameter));
             });
-            routes.push(Compiled { index: entry.index, name, priority: entry.priority, condition, has_parameters });
+            routes.push(Compiled {
+                index: entry.index,
+                name,
+                priority: entry.priority,
+                condition,
+                has_parameters,
+            });
         }
         let methods = methods(&routes);
-        let hosts = Hosts::build((0..).zip(&routes).flat_map(|(rank, route)| candidates(rank, &route.condition)));
+        let hosts =
+            Hosts::build((0..).zip(&routes).flat_map(|(rank, route)| candidates(rank, &route.condition)));
         Ok(Router { hosts, routes, methods })
     }
 
@@ -225,19 +236,31 @@ impl Router {
 
     fn best(&self, view: View<'_>) -> Option<&Compiled> {
         let mut search = Search { view, best: u32::MAX };
-        self.hosts.visit(view.query.host, view.path, &mut search, |search| search.best, |search, list| {
-            let open = list.iter().take_while(|candidate| candidate.rank < search.best);
-            if let Some(found) = open.into_iter().find(|candidate| candidate.rest.holds(search.view)) {
-                search.best = found.rank;
-            }
-        });
+        self.hosts.visit(
+            view.query.host,
+            view.path,
+            &mut search,
+            |search| search.best,
+            |search, list| {
+                let open = list.iter().take_while(|candidate| candidate.rank < search.best);
+                if let Some(found) = open.into_iter().find(|candidate| candidate.rest.holds(search.view)) {
+                    search.best = found.rank;
+                }
+            },
+        );
         self.routes.get(usize::try_from(search.best).ok()?)
     }
 
     /// The methods by which some route would take the request.
     fn allowed(&self, view: View<'_>) -> Vec<&str> {
         let mut found: Vec<&List> = Vec::new();
-        self.hosts.visit(view.query.host, view.path, &mut found, |_| u32::MAX, |found, list| found.push(list));
+        self.hosts.visit(
+            view.query.host,
+            view.path,
+            &mut found,
+            |_| u32::MAX,
+            |found, list| found.push(list),
+        );
         let but_method = |test: &Test| match test {
             Test::Method(_) => None,
             test => Some(test.holds(view)),

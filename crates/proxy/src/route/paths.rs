@@ -52,7 +52,8 @@ struct Branch {
 impl Paths {
     /// Files candidates, which come in order of rank.
     pub(super) fn build(candidates: Vec<(PathKey, Candidate)>) -> Paths {
-        let mut paths = Paths { first: candidates.first().map_or(u32::MAX, |(_, c)| c.rank), ..Paths::default() };
+        let mut paths =
+            Paths { first: candidates.first().map_or(u32::MAX, |(_, c)| c.rank), ..Paths::default() };
         for (key, candidate) in candidates {
             let list = match key {
                 PathKey::Any => &mut paths.anywhere,
@@ -84,17 +85,20 @@ impl Prefix {
     /// The list of the prefix that goes on from this node with `rest`.
     fn list(&mut self, rest: &[u8]) -> &mut List {
         let Some(&first) = rest.first() else { return &mut self.list };
-        let child = match self.children.binary_search_by_key(&Some(first), |child| child.bytes.first().copied()) {
-            Ok(at) => at,
-            Err(at) => {
-                self.children.insert(at, Prefix { bytes: rest.into(), ..Prefix::default() });
-                at
-            }
-        };
+        let child =
+            match self.children.binary_search_by_key(&Some(first), |child| child.bytes.first().copied()) {
+                Ok(at) => at,
+                Err(at) => {
+                    self.children.insert(at, Prefix { bytes: rest.into(), ..Prefix::default() });
+                    at
+                }
+            };
         // It was found or put there just now; without it the list of this node is the only one there is.
         let Some(child) = self.children.get_mut(child) else { return &mut self.list };
         let common = child.bytes.iter().zip(rest).take_while(|(a, b)| a == b).count();
-        if let Some((upper, lower)) = child.bytes.split_at_checked(common).filter(|(_, lower)| !lower.is_empty()) {
+        if let Some((upper, lower)) =
+            child.bytes.split_at_checked(common).filter(|(_, lower)| !lower.is_empty())
+        {
             let (upper, lower) = (upper.into(), lower.into());
             let lower = Prefix {
                 bytes: lower,

@@ -1,6 +1,6 @@
 //! The compiled router against an evaluator that walks every rule: they must agree on everything.
 
-use std::net::IpAddr;
+use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use fastrand::Rng;
 use portcullis_config::rule::{Matcher, PathTemplate, parse};
@@ -135,10 +135,13 @@ mod naive {
     fn pairs(asked: &Asked) -> Vec<(String, String)> {
         let query = asked.query.clone().unwrap_or_default();
         let pieces = query.split('&').filter(|piece| !piece.is_empty());
-        pieces.map(|piece| piece.split_once('=').unwrap_or((piece, ""))).map(|(k, v)| (decode(k), decode(v))).collect()
+        pieces
+            .map(|piece| piece.split_once('=').unwrap_or((piece, "")))
+            .map(|(k, v)| (decode(k), decode(v)))
+            .collect()
     }
 
-    fn template_regex(template: &PathTemplate) -> regex::Regex {
+    fn fits(template: &PathTemplate, routed: &str) -> bool {
         let mut text = "(?s)^".to_owned();
         for segment in &template.segments {
             match segment {
@@ -147,11 +150,15 @@ mod naive {
             }
         }
         text.push_str(if template.tail { "(?:/.*)?$" } else { "$" });
-        regex::Regex::new(&text).unwrap()
+        found(&text, routed)
     }
 
     fn found(regex: &str, text: &str) -> bool {
-        regex::Regex::new(regex).unwrap().is_match(text)
+        thread_local!(static MADE: RefCell<HashMap<String, regex::Regex>> = RefCell::default());
+        MADE.with_borrow_mut(|made| {
+            let make = || regex::Regex::new(regex).unwrap();
+            made.entry(regex.to_owned()).or_insert_with(make).is_match(text)
+        })
     }
 
     fn holds(rule: &Rule, asked: &Asked, routed: &str) -> bool {
@@ -181,17 +188,23 @@ mod naive {
             Matcher::HostAny => true,
             Matcher::HostRegexp(regex) => found(regex, &asked.host),
             Matcher::Path(path) => routed == &**path,
-            Matcher::PathPrefix(prefix) => routed.len() >= prefix.len() && routed.as_bytes()[..prefix.len()] == *prefix.as_bytes(),
-            Matcher::PathTemplate(template) => template_regex(template).is_match(routed),
+            Matcher::PathPrefix(prefix) => {
+                routed.len() >= prefix.len() && routed.as_bytes()[..prefix.len()] == *prefix.as_bytes()
+            }
+            Matcher::PathTemplate(template) => fits(template, routed),
             Matcher::PathRegexp(regex) => found(regex, routed),
-            Matcher::Method(method) => asked.method == **method || asked.method == "HEAD" && **method == *"GET",
+            Matcher::Method(method) => {
+                asked.method == **method || asked.method == "HEAD" && **method == *"GET"
+            }
             Matcher::Header { name, value } => values(name).contains(&value.to_string()),
             Matcher::HeaderPresent(name) => !values(name).is_empty(),
             Matcher::HeaderRegexp { name, regex } => values(name).iter().any(|value| found(regex, value)),
             Matcher::Query { name, value } => parameters(name).contains(&value.to_string()),
             Matcher::QueryPresent(name) => !parameters(name).is_empty(),
             Matcher::QueryRegexp { name, regex } => parameters(name).iter().any(|value| found(regex, value)),
-            Matcher::ClientIp { net, trusted } => net.contains(if *trusted { &asked.client } else { &asked.peer }),
+            Matcher::ClientIp { net, trusted } => {
+                net.contains(if *trusted { &asked.client } else { &asked.peer })
+            }
         }
     }
 
@@ -199,14 +212,17 @@ mod naive {
     fn parameters(rule: &Rule, asked: &Asked, routed: &str) -> Option<Vec<(String, String)>> {
         match rule {
             Rule::And(parts) => parts.iter().find_map(|part| parameters(part, asked, routed)),
-            Rule::Or(parts) => parameters(parts.iter().find(|part| holds(part, asked, routed))?, asked, routed),
+            Rule::Or(parts) => {
+                parameters(parts.iter().find(|part| holds(part, asked, routed))?, asked, routed)
+            }
             Rule::Match(Matcher::PathTemplate(template)) => {
                 let names = template.segments.iter().filter_map(|segment| match segment {
                     Segment::Parameter(name) => Some(name.to_string()),
                     Segment::Literal(_) => None,
                 });
                 let parts: Vec<&str> = asked.path[1..].split('/').collect();
-                let at = template.segments.iter().enumerate().filter(|(_, s)| matches!(s, Segment::Parameter(_)));
+                let at =
+                    template.segments.iter().enumerate().filter(|(_, s)| matches!(s, Segment::Parameter(_)));
                 Some(names.zip(at.map(|(index, _)| parts[index].to_owned())).collect())
             }
             _ => None,
@@ -260,7 +276,8 @@ fn matcher(random: &mut Rng) -> Matcher {
         8..=10 => Matcher::Path(path(random).as_str().into()),
         11..=13 => {
             let path = path(random);
-            let cut = (1..=path.len()).rev().find(|&cut| path.is_char_boundary(cut) && random.bool()).unwrap_or(1);
+            let cut =
+                (1..=path.len()).rev().find(|&cut| path.is_char_boundary(cut) && random.bool()).unwrap_or(1);
             Matcher::PathPrefix(path[..cut].into())
         }
         14..=17 => Matcher::PathTemplate(template(random)),
@@ -286,7 +303,11 @@ fn rule(random: &mut Rng, depth: usize) -> Rule {
     match random.u8(..12) {
         0..=4 if depth > 0 => Rule::And(parts(random)),
         5..=6 if depth > 0 => Rule::Or(parts(random)),
-        7 => Rule::Not(Box::new(if depth > 0 && random.bool() { rule(random, depth - 1) } else { Rule::Match(matcher(random)) })),
+        7 => Rule::Not(Box::new(if depth > 0 && random.bool() {
+            rule(random, depth - 1)
+        } else {
+            Rule::Match(matcher(random))
+        })),
         8 if random.u8(..8) == 0 => Rule::Any,
         _ => Rule::Match(matcher(random)),
     }
@@ -295,7 +316,8 @@ fn rule(random: &mut Rng, depth: usize) -> Rule {
 fn asked(random: &mut Rng) -> Asked {
     let raw = path(random).replace(' ', "%20");
     let mut out = String::new();
-    let mut asked = Asked::get(one(random, &HOSTS), path::canonical(raw.as_bytes(), Policy::LENIENT, &mut out).unwrap());
+    let mut asked =
+        Asked::get(one(random, &HOSTS), path::canonical(raw.as_bytes(), Policy::LENIENT, &mut out).unwrap());
     if random.u8(..20) == 0 {
         asked.path = "*".into();
     }
@@ -357,7 +379,11 @@ fn it_agrees_among_many_simple_rules() {
         let simple = |random: &mut Rng| {
             let mut parts = Vec::new();
             if random.bool() {
-                parts.push(Rule::any((0..random.usize(1..3)).map(|_| Rule::Match(Matcher::Host(one(random, &HOSTS[..5]).into()))).collect()));
+                parts.push(Rule::any(
+                    (0..random.usize(1..3))
+                        .map(|_| Rule::Match(Matcher::Host(one(random, &HOSTS[..5]).into())))
+                        .collect(),
+                ));
             }
             parts.push(Rule::Match(match random.u8(..3) {
                 0 => Matcher::Path(path(random).as_str().into()),
@@ -398,7 +424,9 @@ fn a_route_for_get_takes_head_and_allow_says_so() {
         ("Path(`/b`) && Method(`POST`) || Path(`/b`) && Method(`HEAD`)", 1),
     ]);
     let router = router(&rules);
-    let ask = |method: &str, path: &str| said(router.find(&Asked { method: method.into(), ..Asked::get("a", path) }.query()));
+    let ask = |method: &str, path: &str| {
+        said(router.find(&Asked { method: method.into(), ..Asked::get("a", path) }.query()))
+    };
     assert_eq!(ask("HEAD", "/a"), Said::Route(0, vec![]));
     let allow = |methods: &[&str]| Said::Methods(methods.iter().map(|m| (*m).to_owned()).collect());
     assert_eq!(ask("DELETE", "/a"), allow(&["GET", "HEAD", "POST", "PURGE"]));
@@ -416,7 +444,10 @@ fn escapes_are_matched_decoded_and_parameters_stay_as_they_came() {
     assert_eq!(said(router.find(&Asked::get("a", "/a%2Fb").query())), Said::Route(1, vec![]));
     assert_eq!(said(router.find(&Asked::get("a", "/a/b").query())), Said::Nothing);
     let parameters = vec![("a".into(), "x%20y".into()), ("b".into(), "p%2Fq".into())];
-    assert_eq!(said(router.find(&Asked::get("a", "/f/x%20y/p%2Fq/rest").query())), Said::Route(2, parameters));
+    assert_eq!(
+        said(router.find(&Asked::get("a", "/f/x%20y/p%2Fq/rest").query())),
+        Said::Route(2, parameters)
+    );
 }
 
 #[test]
@@ -431,14 +462,19 @@ fn a_regex_that_does_not_compile_names_its_route() {
 /// Ten hosts times ten paths times three methods in one rule, and a rule with more keys than are kept.
 #[test]
 fn wide_rules_are_filed_without_blowing_up() {
-    let or = |count: usize, make: &dyn Fn(usize) -> Matcher| Rule::Or((0..count).map(|i| Rule::Match(make(i))).collect());
+    let or = |count: usize, make: &dyn Fn(usize) -> Matcher| {
+        Rule::Or((0..count).map(|i| Rule::Match(make(i))).collect())
+    };
     let hosts = |count| or(count, &|i| Matcher::Host(format!("h{i}.example").as_str().into()));
     let paths = |count| or(count, &|i| Matcher::PathPrefix(format!("/p{i}/").as_str().into()));
-    let rules = vec![(Rule::And(vec![hosts(10), paths(10)]), 2), (Rule::And(vec![hosts(3000), paths(3000)]), 1)];
+    let rules =
+        vec![(Rule::And(vec![hosts(10), paths(10)]), 2), (Rule::And(vec![hosts(3000), paths(3000)]), 1)];
     let router = router(&rules);
-    for (host, path, route) in
-        [("h3.example", "/p4/x", Some(0)), ("h2999.example", "/p2999/", Some(1)), ("h3000.example", "/p1/", None)]
-    {
+    for (host, path, route) in [
+        ("h3.example", "/p4/x", Some(0)),
+        ("h2999.example", "/p2999/", Some(1)),
+        ("h3000.example", "/p1/", None),
+    ] {
         let wanted = route.map_or(Said::Nothing, |index| Said::Route(index, vec![]));
         assert_eq!(said(router.find(&Asked::get(host, path).query())), wanted, "{host}{path}");
     }
