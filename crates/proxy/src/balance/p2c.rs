@@ -9,8 +9,10 @@
 //! slower, as far as its weight makes up for that, with probability (w₁ − w₂) / (w₁ + w₂). Where all are equally fast
 //! the shares are then exactly those of the weights, and with equal weights this is the plain algorithm.
 //!
-//! **Unknown latency** (a new endpoint, or one that has not answered for half a minute): it is given a request at
-//! once, but no second one until it answered the first, so that it is never flooded on the strength of a guess.
+//! **Unknown latency** (a new endpoint, or one that has not answered for half a minute): it is taken to be as fast as
+//! the other of the pair, but gets no second request until it answered the first, so that it is never flooded on the
+//! strength of a guess. So a slow endpoint is asked again, too. Finagle lets an average fade while nothing is heard;
+//! at a few requests per second that draws them to the endpoints that are asked least, against their weights.
 //!
 //! **Fast failures** do not count as speed: without an answer, and with 502, 503 and 504, the latency counts as a
 //! second at least. When a client left before the answer, tell [`CLIENT_GONE`] as the status: then the time waited is
@@ -33,11 +35,11 @@ pub const CLIENT_GONE: u16 = 499;
 
 /// The time after which an observation counts e times less.
 const DECAY: Duration = Duration::from_secs(10);
-/// An average not touched for longer than this is no longer known.
+/// After this without an observation the average is no longer known.
 const STALE: Duration = Duration::from_secs(30);
 /// What a failure takes, at least.
 const FAILURE: Duration = Duration::from_secs(1);
-/// The wait promised by an endpoint of unknown latency that is still at its first request: longer than any other.
+/// The latency of an endpoint that is still at its first request: longer than any other.
 const UNKNOWN_NS: f64 = 1e18;
 /// Draws of a second endpoint before all are looked at.
 const DRAWS: usize = 4;
@@ -93,8 +95,7 @@ fn is_better(a: &Endpoint, b: &Endpoint, now: Instant) -> bool {
     let (heavy, light, swapped) = if a.weight >= b.weight { (a, b, false) } else { (b, a, true) };
     let (heavy_weight, light_weight) = (f64::from(heavy.weight), f64::from(light.weight));
     let (sum, difference) = (heavy_weight + light_weight, heavy_weight - light_weight);
-    let heavy_wait = wait(heavy, sum / 2.0, now);
-    let light_wait = wait(light, sum / 2.0, now);
+    let (heavy_wait, light_wait) = waits(heavy, light, now);
     let heavy_wins = if heavy_wait < light_wait {
         true
     } else if heavy_wait == light_wait {
@@ -105,22 +106,28 @@ fn is_better(a: &Endpoint, b: &Endpoint, now: Instant) -> bool {
     heavy_wins != swapped
 }
 
-/// The wait that an endpoint promises, in nanoseconds: latency × (requests in flight for its weight + 1).
-fn wait(endpoint: &Endpoint, mean_weight: f64, now: Instant) -> f64 {
-    let in_flight = endpoint.state.in_flight.load(Relaxed);
-    let queue = 1.0 + f64::from(in_flight) * mean_weight / f64::from(endpoint.weight.max(1));
-    match latency(&endpoint.state, now) {
-        Some(ns) => ns * queue,
-        None if in_flight == 0 => 0.0,
-        None => UNKNOWN_NS * queue,
-    }
+/// The waits that two endpoints promise, in nanoseconds: latency × (requests in flight for their weight + 1).
+fn waits(a: &Endpoint, b: &Endpoint, now: Instant) -> (f64, f64) {
+    let mean_weight = (f64::from(a.weight) + f64::from(b.weight)) / 2.0;
+    let known = (latency(&a.state, now), latency(&b.state, now));
+    let wait = |endpoint: &Endpoint, own: Option<f64>, other: Option<f64>| {
+        let in_flight = f64::from(endpoint.state.in_flight.load(Relaxed));
+        let latency = match (own, other) {
+            (Some(own), _) => own,
+            (None, _) if in_flight > 0.0 => UNKNOWN_NS,
+            (None, Some(other)) => other,
+            // Both are unknown: any number, as long as it is the same for both.
+            (None, None) => 1.0,
+        };
+        latency * (1.0 + in_flight * mean_weight / f64::from(endpoint.weight.max(1)))
+    };
+    (wait(a, known.0, known.1), wait(b, known.1, known.0))
 }
 
-/// The moving average as of now, in nanoseconds; `None` when unknown.
+/// The moving average in nanoseconds; `None` when unknown.
 fn latency(state: &EndpointState, now: Instant) -> Option<f64> {
     let average = state.ewma_ns.load(Relaxed);
-    let idle = since(state, now);
-    (average > 0 && idle < STALE).then(|| average as f64 * kept(idle))
+    (average > 0 && since(state, now) < STALE).then_some(average as f64)
 }
 
 /// Time since the last observation.
@@ -128,26 +135,25 @@ fn since(state: &EndpointState, now: Instant) -> Duration {
     state.age(now).saturating_sub(Duration::from_nanos(state.ewma_at.load(Relaxed)))
 }
 
-/// How much of an average is left after a time.
-fn kept(idle: Duration) -> f64 {
-    (-idle.as_secs_f64() / DECAY.as_secs_f64()).exp()
-}
-
-/// Takes an observation into the average. Two workers that record at once may lose one of two samples, never a peak.
+/// Takes an observation into the average. Two workers that record at once may lose one of two samples, never a peak of
+/// a known average.
 fn record(state: &EndpointState, seen: &Seen) {
     let failed = matches!(seen.status, None | Some(502..=504));
-    let latency = if failed { seen.latency.max(FAILURE) } else { seen.latency };
-    let sample = (latency.as_nanos() as u64).max(1);
+    let taken = if failed { seen.latency.max(FAILURE) } else { seen.latency };
+    let sample = (taken.as_nanos() as u64).max(1);
+    let is_bound = seen.status == Some(CLIENT_GONE);
     let average = state.ewma_ns.load(Relaxed);
-    if sample >= average {
-        state.ewma_ns.fetch_max(sample, Relaxed);
-    } else if seen.status != Some(CLIENT_GONE) {
-        let kept = kept(since(state, seen.now));
-        let mixed = average as f64 * kept + sample as f64 * (1.0 - kept);
-        // Lost to another worker's sample: that one is as good.
-        let _ = state.ewma_ns.compare_exchange(average, (mixed as u64).max(1), Relaxed, Relaxed);
-    } else {
-        return;
+    match latency(state, seen.now) {
+        None if is_bound => return,
+        None => state.ewma_ns.store(sample, Relaxed),
+        Some(known) if sample as f64 >= known => drop(state.ewma_ns.fetch_max(sample, Relaxed)),
+        Some(_) if is_bound => return,
+        Some(known) => {
+            let kept = (-since(state, seen.now).as_secs_f64() / DECAY.as_secs_f64()).exp();
+            let mixed = known * kept + sample as f64 * (1.0 - kept);
+            // Lost to another worker's sample: that one is as good.
+            let _ = state.ewma_ns.compare_exchange(average, (mixed as u64).max(1), Relaxed, Relaxed);
+        }
     }
     state.ewma_at.fetch_max(state.age(seen.now).as_nanos() as u64, Relaxed);
 }
@@ -244,8 +250,12 @@ mod tests {
         let later = start + DECAY;
         balancer.observe(endpoint, &answered(10, later));
         assert_eq!(millis(endpoint, later), Some(79.9));
-        assert_eq!(millis(endpoint, later + DECAY), Some(29.4));
-        assert_eq!(millis(endpoint, later + STALE), None);
+        assert_eq!(millis(endpoint, later + DECAY), Some(79.9));
+        // Not heard of for long, it starts anew.
+        let late = later + STALE;
+        assert_eq!(millis(endpoint, late), None);
+        balancer.observe(endpoint, &answered(10, late));
+        assert_eq!(millis(endpoint, late), Some(10.0));
     }
 
     #[test]
@@ -263,6 +273,8 @@ mod tests {
         let endpoint = &endpoints(&[1])[0];
         let (balancer, now) = (built(&[]), Instant::now());
         let left = |millis| Seen { status: Some(CLIENT_GONE), ..answered(millis, now + DECAY) };
+        balancer.observe(endpoint, &left(1));
+        assert_eq!(millis(endpoint, now), None);
         balancer.observe(endpoint, &answered(100, now));
         balancer.observe(endpoint, &left(1));
         assert_eq!(millis(endpoint, now), Some(100.0));
