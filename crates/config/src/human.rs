@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use crate::model::StatusRange;
+use crate::{model::StatusRange, rule::Rule};
 
 /// `1m30s`, `250ms`; reads back as the same duration.
 pub(crate) fn text(time: Duration) -> String {
@@ -31,6 +31,11 @@ pub(crate) fn time<S: Serializer>(time: &Duration, serializer: S) -> Result<S::O
 
 pub(crate) fn maybe_time<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(text).serialize(serializer)
+}
+
+/// The canonical text of a rule.
+pub(crate) fn rule<S: Serializer>(rule: &Rule, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(rule)
 }
 
 /// `404`, `5xx`, `500-504`.

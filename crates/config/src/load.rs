@@ -14,7 +14,8 @@ use crate::{
     document::{Document, DotEnv, Env, Format, Path, Position},
     kinds::Kinds,
     merge::{self, Fragment, Source},
-    model::{Model, Name, Target},
+    model::Model,
+    quarantine::{Quarantine, quarantine},
     read,
     source::{Disk, Files, Remembered},
 };
@@ -28,17 +29,6 @@ pub struct Around<'a> {
     pub files: &'a dyn Files,
     /// The time by which certificates are judged.
     pub now: SystemTime,
-}
-
-/// An object of a live provider that has a mistake. It is left out; what needs it answers 503.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Quarantine {
-    /// `middleware`, `service`, `route`, or `fragment` for all of them.
-    pub what: &'static str,
-    /// Qualified name; of a fragment, the provider's.
-    pub name: Name,
-    /// The first mistake.
-    pub reason: String,
 }
 
 /// What came of a configuration.
@@ -214,71 +204,6 @@ fn judge(
 
 fn sort(findings: &mut Vec<Finding>, sources: &[Source]) {
     let rank = |finding: &Finding| sources.iter().position(|source| source.document.file == finding.file);
-    findings.sort_by(|a, b| (rank(a), a.line, a.column, a.code).cmp(&(rank(b), b.line, b.column, b.code)));
+    findings.sort_by_cached_key(|finding| (rank(finding), finding.line, finding.column, finding.code));
     findings.dedup();
-}
-
-/// Leaves out what has mistakes in live fragments, and makes routes that need it answer 503.
-fn quarantine(model: &mut Model, sources: &[Source], findings: &[Finding]) -> Vec<Quarantine> {
-    let mut out: Vec<Quarantine> = Vec::new();
-    for source in sources.iter().filter(|source| source.live) {
-        for finding in findings.iter().filter(|f| f.is_error() && f.provider == source.provider) {
-            let path = Path::parse(&finding.path);
-            let mut keys = path.0.iter().map(|step| match step {
-                crate::document::Step::Key(key) => key.to_string(),
-                crate::document::Step::Index(index) => index.to_string(),
-            });
-            let (section, name) = (keys.next().unwrap_or_default(), keys.next().unwrap_or_default());
-            let (what, name) = match section.as_str() {
-                "middlewares" => ("middleware", source.qualified(&name)),
-                "services" => ("service", source.qualified(&name)),
-                "routes" => {
-                    let prefix = format!("routes[{name}]");
-                    let of = |route: &&mut crate::model::Route| {
-                        route.origin.provider == source.provider && *route.origin.path == *prefix
-                    };
-                    match model.routes.iter_mut().find(of) {
-                        Some(route) => ("route", route.name.clone()),
-                        None => ("route", source.qualified(&prefix)),
-                    }
-                }
-                _ => ("fragment", source.provider.clone()),
-            };
-            if !out.iter().any(|q| q.what == what && q.name == name) {
-                out.push(Quarantine { what, name, reason: finding.message.clone() });
-            }
-        }
-    }
-    let has = |what: &str, name: &str| out.iter().find(|q| q.what == what && *q.name == *name);
-    for route in &mut model.routes {
-        let target = match &route.target {
-            Target::Service(service) => has("service", service),
-            Target::Builtin(_) | Target::Quarantined(_) => None,
-        };
-        let middleware = route.middlewares.iter().find_map(|name| has("middleware", name));
-        let reason = has("route", &route.name).or(middleware).or(target);
-        let missing = route.middlewares.iter().find(|name| !model.middlewares.contains_key(*name));
-        if let Some(quarantine) = reason {
-            let text = format!("{} {}: {}", quarantine.what, quarantine.name, quarantine.reason);
-            route.target = Target::Quarantined(text.into());
-        } else if let Some(name) = missing {
-            route.target = Target::Quarantined(format!("there is no middleware {name}").into());
-        } else if let Target::Service(name) = &route.target
-            && !model.services.contains_key(name)
-        {
-            route.target = Target::Quarantined(format!("there is no service {name}").into());
-        }
-        // Nothing that is asked may be unknown to whoever compiles the model.
-        if matches!(route.target, Target::Quarantined(_)) {
-            route.middlewares.clear();
-        }
-    }
-    for quarantine in &out {
-        match quarantine.what {
-            "middleware" => drop(model.middlewares.remove(&quarantine.name)),
-            "service" => drop(model.services.remove(&quarantine.name)),
-            _ => {}
-        }
-    }
-    out
 }

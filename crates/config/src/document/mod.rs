@@ -91,6 +91,20 @@ impl Document {
         Self { file: file.into(), directory: PathBuf::new(), text: "".into(), root: Node::of_json(value) }
     }
 
+    /// Lets every text stand for a number or a boolean where one is asked for: labels and rows know only texts.
+    pub fn of_texts(mut self) -> Self {
+        fn mark(node: &mut Node) {
+            match &mut node.value {
+                Value::Text(_) => node.substituted = true,
+                Value::List(nodes) => nodes.iter_mut().for_each(mark),
+                Value::Table(entries) => entries.iter_mut().for_each(|entry| mark(&mut entry.node)),
+                _ => {}
+            }
+        }
+        mark(&mut self.root);
+        self
+    }
+
     /// Puts the values of variables in the place of `${NAME}`.
     pub fn substitute(&mut self, env: &dyn Env) -> Vec<Finding> {
         substitute::all(self, env)

@@ -84,12 +84,31 @@ impl Merger<'_> {
         settings
     }
 
+    /// Settings of a switch that is off.
+    fn without_effect(&mut self, source: &Source, section: &str, switch: &str, on: bool) {
+        let path = Path::root().key(section);
+        if !on && source.document.root.at(&path).is_some() && !source.broken(&Path::root().key("middleware"))
+        {
+            let message = format!("`[{section}]` does nothing without `{switch}`");
+            let help = format!("add {switch} = true to [middleware], or take it away");
+            self.note_key(source, &path, Finding::warning(Code::Conflict, message).help(help));
+        }
+    }
+
     /// The middlewares of `[middleware]`, in the order in which they are asked.
     pub(super) fn switched_on(&mut self) -> Vec<Name> {
         let Some(source) = self.main() else { return Vec::new() };
-        let Some(switches) = &source.written.middleware else { return Vec::new() };
+        let none = written::Switches::default();
+        let switches = source.written.middleware.as_ref().unwrap_or(&none);
         let mut names = Vec::new();
         let on = |switch: Option<bool>| switch == Some(true);
+        self.without_effect(source, "cors", "enable_cors", on(switches.enable_cors));
+        self.without_effect(
+            source,
+            "rate_limiting",
+            "enable_rate_limiting",
+            on(switches.enable_rate_limiting),
+        );
         let mut add = |merger: &mut Self, kind: &str, key: &str, section: &str, settings: Json| {
             let name = source.qualified(&format!("middleware.{kind}"));
             let switch = Path::root().key("middleware").key(key);

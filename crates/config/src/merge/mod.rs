@@ -1,7 +1,9 @@
 //! Fragments become the model: names get their provider, references are resolved, every default is filled in.
 
+mod conditions;
 mod defaults;
 mod globals;
+mod health;
 mod listeners;
 mod middlewares;
 mod names;

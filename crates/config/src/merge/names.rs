@@ -19,23 +19,29 @@ impl Merger<'_> {
                 entries.iter().map(|entry| entry.key.clone()).collect::<Vec<_>>()
             };
             for name in keys("services") {
-                self.known_services.insert(source.qualified(&name));
-                self.judge_name(source, "services", &name);
+                let new = self.known_services.insert(source.qualified(&name));
+                self.judge_name(source, "services", &name, new);
             }
             for name in keys("middlewares") {
-                self.known_middlewares.insert(source.qualified(&name));
-                self.judge_name(source, "middlewares", &name);
+                let new = self.known_middlewares.insert(source.qualified(&name));
+                self.judge_name(source, "middlewares", &name, new);
             }
             for name in keys("listeners") {
                 if !source.live {
                     self.known_listeners.insert(name.as_str().into());
                 }
-                self.judge_name(source, "listeners", &name);
+                self.judge_name(source, "listeners", &name, true);
             }
         }
     }
 
-    fn judge_name(&mut self, source: &Source, section: &str, name: &str) {
+    /// `new` is false when another fragment of the same provider has the name already.
+    fn judge_name(&mut self, source: &Source, section: &str, name: &str, new: bool) {
+        if !new {
+            let message = format!("two {section} of the provider `{}` are named `{name}`", source.provider);
+            let finding = Finding::error(Code::DuplicateName, message).help("give each a name of its own");
+            self.note_key(source, &Path::root().key(section).key(name), finding);
+        }
         if let Err(problem) = scalar::name(name) {
             let finding = Finding::error(Code::BadName, problem.message).help(problem.help);
             self.note_key(source, &Path::root().key(section).key(name), finding);
