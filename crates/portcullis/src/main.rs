@@ -1,3 +1,13 @@
-//! The Portcullis gateway.
+//! The Portcullis gateway: the binary.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+/// Half the time of the system's allocator in the life of a request, and memory that goes back when a burst is over.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main()
+}

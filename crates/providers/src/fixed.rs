@@ -16,8 +16,14 @@ pub struct Fixed {
 
 impl Fixed {
     /// A provider of this name with this document. Findings name the provider as their source.
-    pub fn new(name: &str, value: serde_json::Value) -> Fixed {
+    pub fn value(name: &str, value: serde_json::Value) -> Fixed {
         Fixed { name: name.into(), snapshot: Snapshot::Value { source: name.into(), value: Arc::new(value) } }
+    }
+
+    /// A provider of this name with this text; the file's name, which need not exist, tells the format.
+    pub fn text(name: &str, file: &str, text: &str) -> Fixed {
+        let snapshot = Snapshot::Text { file: file.into(), text: text.into(), dot_env: None };
+        Fixed { name: name.into(), snapshot }
     }
 }
 
@@ -44,7 +50,7 @@ mod tests {
 
     #[tokio::test]
     async fn publishes_once_and_stops() {
-        let provider = Fixed::new("command-line", serde_json::json!({ "routes": [] }));
+        let provider = Fixed::value("command-line", serde_json::json!({ "routes": [] }));
         let board = Arc::new(Board::default());
         let (stopper, stop) = Stop::pair();
         stopper.stop();

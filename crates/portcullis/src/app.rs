@@ -1,0 +1,142 @@
+//! The only file that knows every crate: providers → reload → data plane, and the admin interface beside them.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use portcullis_core::{
+    keep::Keep,
+    provider::{Board, Provider, Publisher, Stop, Stopper},
+};
+use portcullis_proxy::{Data, Options, observe::Metrics, tls};
+use tokio::task::JoinSet;
+
+use crate::{
+    load::{self, Loaded},
+    logging::Logging,
+    reload::{Attempt, Process, Reload, Reloader},
+};
+
+/// Names of the built-in services that a route may lead to.
+pub const BUILTINS: &[&str] = &["health", "healthz", "ready", "metrics", "stats", "info", "echo"];
+
+/// How often the files of certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(10);
+
+/// The running gateway. It must be made and held within a tokio runtime, which is then its control plane: providers,
+/// reloads, health checks and certificates; requests are served by threads of its own.
+pub struct App {
+    process: Arc<Process>,
+    reload: Reload,
+    stopper: Stopper,
+    tasks: JoinSet<()>,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error("{}", .0.text(false))]
+    Refused(Box<Loaded>),
+    /// Nothing is wrong with how it is written, but it cannot be put in force.
+    #[error("{}", .0.problems.join("\n"))]
+    Failed(Arc<Attempt>),
+    /// The system does not give what is needed.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl App {
+    /// Starts the gateway with these providers, of which the first is its own configuration. Relative files are
+    /// relative to the folder.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        providers: Vec<Arc<dyn Provider>>,
+        folder: PathBuf,
+        logging: Option<Logging>,
+    ) -> Result<App, StartError> {
+        let board = Arc::new(Board::default());
+        for provider in &providers {
+            board.put(provider.name(), provider.read().await);
+        }
+        let loaded = load::load_all(&board.all(), &folder);
+        let Some(model) = loaded.model.clone() else { return Err(StartError::Refused(Box::new(loaded))) };
+        if let Some(logging) = &logging {
+            logging.configure(&model.log);
+        }
+        let data = Arc::new(Data::start(&Options { workers: model.workers })?);
+        let metrics = Metrics::new(data.workers(), &model.metrics.buckets);
+        let control = crate::control::Control::new(&data);
+        let process = Arc::new(Process {
+            data,
+            keep: Keep::default(),
+            builtins: crate::control::builtins(&control, &metrics),
+            metrics,
+            folder,
+            logging,
+        });
+        let mut reloader = Reloader::new(process.clone(), providers.clone(), board.clone());
+        let reload = reloader.handle();
+        control.connect(reload.clone());
+        let attempt = reloader.begin(loaded).await;
+        if !attempt.ok {
+            return Err(StartError::Failed(attempt));
+        }
+        let (stopper, stop) = Stop::pair();
+        let mut tasks = JoinSet::new();
+        for provider in providers {
+            let publisher = Publisher::new(provider.name(), board.clone());
+            let stop = stop.clone();
+            tasks.spawn(async move { provider.run(publisher, stop).await });
+        }
+        tasks.spawn(reloader.run(stop));
+        tasks.spawn(tls::watch(CERTIFICATES));
+        Ok(App { process, reload, stopper, tasks })
+    }
+
+    /// The way to ask for a reload.
+    pub fn reload(&self) -> &Reload {
+        &self.reload
+    }
+
+    /// Where the listeners really are, by name.
+    pub fn addresses(&self) -> Vec<(Arc<str>, std::net::SocketAddr)> {
+        self.process.data.addresses()
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.process.data.connections()
+    }
+
+    /// How long a drain may take.
+    pub fn drain_timeout(&self) -> Duration {
+        self.process.data.runtime().map_or(Duration::ZERO, |runtime| runtime.model.drain_timeout)
+    }
+
+    /// Opens the access log anew under its name, for whoever moved the old file away.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = self.process.data.runtime().and_then(|runtime| runtime.access_log.clone()) {
+            log.reopen();
+        }
+    }
+
+    /// Stops reloading, stops accepting, lets connections end, cuts what is left at the configured deadline. Tells how
+    /// many were cut.
+    pub async fn drain(mut self) -> usize {
+        self.stopper.stop();
+        let cut = self.process.data.drain(self.drain_timeout()).await;
+        self.tasks.shutdown().await;
+        if let Some(log) = self.process.data.runtime().and_then(|runtime| runtime.access_log.clone()) {
+            // It waits for the disk, for two seconds at most.
+            let _ = tokio::task::spawn_blocking(move || log.flush()).await;
+        }
+        cut
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
