@@ -144,6 +144,32 @@ fn no_input_makes_it_panic() {
 }
 
 #[test]
+fn what_is_deep_or_wide_ends_with_a_finding() {
+    let deep = 100_000;
+    let cases = [
+        (Format::Json, "[".repeat(deep)),
+        (Format::Json, "{\"a\":".repeat(deep)),
+        (Format::Yaml, "[".repeat(deep)),
+        (Format::Yaml, "{a: ".repeat(deep)),
+        (Format::Yaml, "- ".repeat(deep)),
+        (Format::Yaml, (0..2000).map(|n| format!("{}a:\n", " ".repeat(n))).collect()),
+        (Format::Toml, format!("a = {}", "[".repeat(deep))),
+        (Format::Toml, format!("a = {}", "{a=".repeat(deep))),
+        (Format::Toml, format!("{} = 1", vec!["a"; deep].join("."))),
+        (Format::Toml, (0..20_000).map(|n| format!("k{n} = 1\n")).collect()),
+        (Format::Yaml, (0..20_000).map(|n| format!("k{n}: 1\n")).collect()),
+    ];
+    for (format, text) in cases {
+        let start = std::time::Instant::now();
+        let outcome = load_text(&text, format, "deep", &common::env(), &common::TestKinds);
+        assert!(outcome.refused());
+        let shown: String = text.chars().take(20).collect();
+        // A guard against quadratic readers, far from what a slow machine needs.
+        assert!(start.elapsed().as_secs() < 60, "{format:?} {shown} took {:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn no_rule_makes_the_parser_panic_and_what_it_prints_reads_back() {
     let seeds = [
         "Host(`a.example`) && (PathPrefix(`/b`) || !Header(`X`, `y`))",

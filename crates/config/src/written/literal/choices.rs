@@ -1,6 +1,7 @@
 //! Choices by name, and those of the model.
 
 use schemars::{Schema, json_schema};
+use serde_json::Value;
 
 use super::Literal;
 use crate::{model, scalar::Problem};
@@ -37,7 +38,10 @@ impl<T: Choice> Literal for T {
 
     fn schema() -> Schema {
         let names: Vec<&str> = shown::<T>().collect();
-        json_schema!({ "type": "string", "enum": names })
+        let numbers: Vec<i64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let all: Vec<Value> =
+            names.into_iter().map(Value::from).chain(numbers.into_iter().map(Value::from)).collect();
+        json_schema!({ "enum": all })
     }
 }
 
