@@ -10,6 +10,7 @@ use portcullis_proxy::{Data, Options, observe::Metrics, tls};
 use tokio::task::JoinSet;
 
 use crate::{
+    control::Control,
     load::{self, Loaded},
     logging::Logging,
     reload::{Attempt, Process, Reload, Reloader},
@@ -25,6 +26,7 @@ const CERTIFICATES: Duration = Duration::from_secs(10);
 /// reloads, health checks and certificates; requests are served by threads of its own.
 pub struct App {
     process: Arc<Process>,
+    control: Arc<Control>,
     reload: Reload,
     stopper: Stopper,
     tasks: JoinSet<()>,
@@ -66,11 +68,11 @@ impl App {
         }
         let data = Arc::new(Data::start(&Options { workers: model.workers })?);
         let metrics = Metrics::new(data.workers(), &model.metrics.buckets);
-        let control = crate::control::Control::new(&data);
+        let control = Control::new(&data);
         let process = Arc::new(Process {
             data,
             keep: Keep::default(),
-            builtins: crate::control::builtins(&control, &metrics),
+            builtins: control.builtins(),
             metrics,
             folder,
             logging,
@@ -91,7 +93,7 @@ impl App {
         }
         tasks.spawn(reloader.run(stop));
         tasks.spawn(tls::watch(CERTIFICATES));
-        Ok(App { process, reload, stopper, tasks })
+        Ok(App { process, control, reload, stopper, tasks })
     }
 
     /// The way to ask for a reload.
@@ -124,6 +126,7 @@ impl App {
     /// Stops reloading, stops accepting, lets connections end, cuts what is left at the configured deadline. Tells how
     /// many were cut.
     pub async fn drain(mut self) -> usize {
+        self.control.drain();
         self.stopper.stop();
         let cut = self.process.data.drain(self.drain_timeout()).await;
         self.tasks.shutdown().await;

@@ -1,29 +1,41 @@
 //! What the admin interface and the built-in services see of the process, and the one thing they may ask for.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
-use http::StatusCode;
-use portcullis_core::{Answer, BoxFuture, Error, Exchange, builtin::Builtin};
-use portcullis_proxy::{Data, observe::Metrics};
+use portcullis_admin::{Gateway, Outcome, State};
+use portcullis_core::BoxFuture;
+use portcullis_proxy::{Data, runtime::Runtime};
 
-use crate::reload::{Builtins, Cause, Reload};
+use crate::reload::{Attempt, Builtins, Cause, Reload};
 
 /// A view of the process. It holds nothing alive: what runs holds the built-in services, and they hold this.
 #[derive(Default)]
 pub struct Control {
     data: Weak<Data>,
     reload: OnceLock<Reload>,
+    draining: AtomicBool,
 }
 
 impl Control {
     /// Of this data plane; reloads can be asked for once it is connected.
     pub fn new(data: &Arc<Data>) -> Arc<Control> {
-        Arc::new(Control { data: Arc::downgrade(data), reload: OnceLock::new() })
+        Arc::new(Control { data: Arc::downgrade(data), ..Control::default() })
     }
 
-    /// Of nothing: for compiling without running.
-    pub fn unconnected() -> Arc<Control> {
-        Arc::default()
+    /// The built-in services of nothing: for compiling without running.
+    pub fn unconnected() -> Builtins {
+        portcullis_admin::builtins(Arc::<Control>::default())
+    }
+
+    /// The built-in services.
+    pub fn builtins(self: &Arc<Control>) -> Builtins {
+        portcullis_admin::builtins(self.clone())
     }
 
     /// From now on reloads can be asked for.
@@ -31,41 +43,48 @@ impl Control {
         // It is called once.
         let _ = self.reload.set(reload);
     }
-}
 
-/// The built-in services.
-pub fn builtins(control: &Arc<Control>, metrics: &Arc<Metrics>) -> Builtins {
-    let mut all = Builtins::new();
-    for name in ["admin", "health", "healthz", "ready", "metrics", "stats", "info", "echo"] {
-        all.insert(name, Arc::new(Interim { control: control.clone(), metrics: metrics.clone() }));
+    /// The gateway is about to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
     }
-    all
 }
 
-struct Interim {
-    control: Arc<Control>,
-    metrics: Arc<Metrics>,
+impl Gateway for Control {
+    fn runtime(&self) -> Option<Arc<Runtime>> {
+        self.data.upgrade()?.runtime()
+    }
+
+    fn state(&self) -> State {
+        if self.draining.load(Relaxed) {
+            State::Draining
+        } else if self.runtime().is_some() {
+            State::Ready
+        } else {
+            State::Starting
+        }
+    }
+
+    fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.data.upgrade().map(|data| data.addresses()).unwrap_or_default()
+    }
+
+    fn last_reload(&self) -> Option<Outcome> {
+        self.reload.get()?.last().map(|attempt| outcome(&attempt))
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Option<Outcome>> {
+        Box::pin(async { Some(outcome(&*self.reload.get()?.now(Cause::Request).await?)) })
+    }
 }
 
-impl Builtin for Interim {
-    fn answer<'a>(&'a self, x: &'a mut Exchange) -> BoxFuture<'a, Result<Answer, Error>> {
-        let (method, path) = (x.request.method.clone(), x.request.path().to_owned());
-        Box::pin(async move {
-            let text = match (method.as_str(), &*path) {
-                (_, "/metrics") => {
-                    let runtime = self.control.data.upgrade().and_then(|data| data.runtime());
-                    runtime.map(|runtime| self.metrics.render(&*runtime)).unwrap_or_default()
-                }
-                ("POST", "/reload") => match self.control.reload.get() {
-                    Some(reload) => match reload.now(Cause::Request).await {
-                        Some(attempt) => attempt.summary(),
-                        None => "ending".into(),
-                    },
-                    None => "not connected".into(),
-                },
-                _ => "ok\n".into(),
-            };
-            Ok(Answer::with_body(StatusCode::OK, "admin", "text/plain", text))
-        })
+fn outcome(attempt: &Attempt) -> Outcome {
+    Outcome {
+        at: attempt.at,
+        cause: attempt.cause.as_str(),
+        ok: attempt.ok,
+        generation: attempt.generation,
+        findings: attempt.findings.clone(),
+        problems: attempt.problems.clone(),
     }
 }

@@ -15,7 +15,7 @@ use portcullis_proxy::{
 };
 
 use crate::{
-    control::{self, Control},
+    control::Control,
     gateway::folder_of,
     load::{self, Loaded},
 };
@@ -34,7 +34,7 @@ pub fn rehearse(model: Arc<Model>, folder: &Path) -> Result<Runtime, Vec<Problem
     let parts = Parts {
         keep: &Keep::default(),
         middlewares: portcullis_middleware::TABLE,
-        builtins: &control::builtins(&Control::unconnected(), &metrics),
+        builtins: &Control::unconnected(),
         metrics: &metrics,
         access_log: None,
         generation: 1,

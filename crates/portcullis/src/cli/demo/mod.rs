@@ -42,8 +42,12 @@ impl Arguments {
                     Err(error) => return cannot_start(&error),
                 }
             }
-            let listen = SocketAddr::new(self.host, self.port);
-            let text = configuration(listen, self.admin_port, &endpoints);
+            let ports = free(self.port).and_then(|port| Ok((port, free(self.admin_port)?)));
+            let (port, admin_port) = match ports {
+                Ok(ports) => ports,
+                Err(error) => return cannot_start(&error),
+            };
+            let text = configuration(SocketAddr::new(self.host, port), admin_port, &endpoints);
             let provider = Fixed::text("demo", "demo.toml", &text);
             let hint = "try other ports: `portcullis demo --port 0 --admin-port 0`";
             serve::serve_on(vec![Arc::new(provider)], PathBuf::from("."), hint, |app| {
@@ -52,6 +56,14 @@ impl Arguments {
             .await
         })
     }
+}
+
+/// The port, or one that is free now: what is printed shall be what runs.
+fn free(port: u16) -> std::io::Result<u16> {
+    if port > 0 {
+        return Ok(port);
+    }
+    std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr().map(|address| address.port())
 }
 
 fn cannot_start(error: &std::io::Error) -> ExitCode {
