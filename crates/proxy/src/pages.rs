@@ -14,7 +14,7 @@ use self::{
     text::{escape_html, escape_json, explanation, percent, structured_name, structured_string},
 };
 
-mod accept;
+pub mod accept;
 mod own;
 mod text;
 

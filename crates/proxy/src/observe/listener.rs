@@ -52,8 +52,8 @@ impl ListenerMetrics {
         }
     }
 
-    /// A connection was closed as soon as it came; the reason is a word of the program's own (`limit`,
-    /// `limit-per-client`).
+    /// A connection was not let in, or ended before it held a request that could be routed. The reason is a word of the
+    /// program's own (`connections`, the slug of an error).
     pub fn refused(&self, reason: &'static str) {
         self.refused.add(reason);
     }

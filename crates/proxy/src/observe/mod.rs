@@ -18,7 +18,7 @@ mod shards;
 mod tally;
 mod text;
 
-pub use access_log::{AccessLog, Line};
+pub use access_log::{AccessLog, Line, rfc3339};
 pub use gauges::{EndpointGauge, Gauges};
 pub use histogram::{DEFAULT_BUCKETS, HistogramTotals};
 pub use listener::ListenerMetrics;

@@ -2,7 +2,7 @@
 
 /// The index of the offer that the client likes best; of equals, the first. `None` when it likes none of them. Without
 /// `Accept`, everything is liked.
-pub(super) fn choose<'a>(
+pub fn choose<'a>(
     accept: impl Iterator<Item = &'a [u8]>,
     offers: impl Iterator<Item = &'a str>,
 ) -> Option<usize> {

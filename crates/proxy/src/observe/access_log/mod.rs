@@ -15,6 +15,7 @@ use std::{
 use portcullis_config::model::{self, AccessLogFormat};
 use portcullis_core::Exchange;
 
+pub use self::stamp::rfc3339;
 use self::{
     stamp::Stamp,
     writer::{Sink, Target},

@@ -46,6 +46,13 @@ impl Stamp {
     }
 }
 
+/// A point in time as text: `2025-01-31T23:59:59.123Z`.
+pub fn rfc3339(at: SystemTime) -> String {
+    let mut stamp = Stamp::default();
+    let (second, millis) = stamp.rfc3339(at);
+    format!("{second}.{millis:03}Z")
+}
+
 /// Date and time of day, UTC.
 struct Civil {
     year: u64,
@@ -105,6 +112,7 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_millis(1_000_000_000_123);
         assert_eq!(stamp.rfc3339(at), ("2001-09-09T01:46:40", 123));
         assert_eq!(stamp.rfc3339(at + Duration::from_secs(1)), ("2001-09-09T01:46:41", 123));
+        assert_eq!(rfc3339(at), "2001-09-09T01:46:40.123Z");
         assert_eq!(Stamp::default().common(at), "09/Sep/2001:01:46:40 +0000");
         assert_eq!(Stamp::default().clock(at), "01:46:40");
     }
