@@ -31,5 +31,9 @@ fn checked(service: &Service) -> Option<Checked> {
             }
         }
     });
-    Some(Checked { service: service.name.clone(), settings: settings.clone(), endpoints: endpoints.collect() })
+    Some(Checked {
+        service: service.name.clone(),
+        settings: settings.clone(),
+        endpoints: endpoints.collect(),
+    })
 }

@@ -230,7 +230,8 @@ async fn follow(
             Some((index, parameters))
         }
         Found::MethodNotAllowed(allowed) => {
-            explained.refused = Some(format!("no route takes this method: 405, Allow: {}", allowed.join(", ")));
+            explained.refused =
+                Some(format!("no route takes this method: 405, Allow: {}", allowed.join(", ")));
             None
         }
         Found::None => {
@@ -254,7 +255,8 @@ async fn follow(
     }
     for asked in listener.middlewares.iter().chain(&route.middlewares) {
         let outcome = ask(asked, x).await;
-        let kind = runtime.model.middlewares.get(&asked.name).map_or_else(|| "".into(), |found| found.kind.clone());
+        let kind =
+            runtime.model.middlewares.get(&asked.name).map_or_else(|| "".into(), |found| found.kind.clone());
         let goes_on = outcome.is_none();
         explained.middlewares.push(Step {
             name: asked.name.clone(),
@@ -321,10 +323,11 @@ impl Destination {
                         host.to_string()
                     }
                 };
-                let endpoints = service.endpoints.iter().zip(&service.upstreams).map(|(endpoint, upstream)| {
-                    let joined = format!("{}{path}", endpoint.url);
-                    EndpointInQuestion { url: joined, weight: endpoint.weight, host: own(&upstream.host) }
-                });
+                let endpoints =
+                    service.endpoints.iter().zip(&service.upstreams).map(|(endpoint, upstream)| {
+                        let joined = format!("{}{path}", endpoint.url);
+                        EndpointInQuestion { url: joined, weight: endpoint.weight, host: own(&upstream.host) }
+                    });
                 Destination {
                     name: format!("service {}", service.name),
                     strategy: Some(strategy(&service.settings.strategy)),

@@ -160,7 +160,8 @@ impl Gateway {
     /// The system refuses to tell of signals.
     pub async fn serve(self) -> Result<(), Error> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let asked = async {
             tokio::select! {
                 _ = interrupt.recv() => {}

@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::SystemTime};
 
 use portcullis_config::{
-    Around, Code, Disk, Finding, Format, Fragment, Model, Outcome, ProcessEnv, load_text,
+    Around, Code, Disk, Finding, Format, Fragment, Model, Outcome, ProcessEnv,
     document::{Document, DotEnv},
-    render_all,
+    load_text, render_all,
 };
 use portcullis_core::provider::Snapshot;
 
@@ -78,7 +78,11 @@ pub fn load(provider: &str, snapshot: &Snapshot, folder: &Path) -> Loaded {
             let name = file.display().to_string();
             let Some(format) = Format::of_file(file) else {
                 let reason = "its name does not tell its format";
-                return Loaded::unreadable(&name.into(), reason, "it must end with .toml, .yaml, .yml or .json");
+                return Loaded::unreadable(
+                    &name.into(),
+                    reason,
+                    "it must end with .toml, .yaml, .yml or .json",
+                );
             };
             let (env, bad) = DotEnv::new(&ProcessEnv, dot_env.as_deref().unwrap_or(""));
             let mut loaded = Loaded::from(load_text(text, format, &name, &env, &kinds));
@@ -107,7 +111,8 @@ fn bad_lines(loaded: &mut Loaded, file: &Path, text: Option<&Arc<str>>, bad: &[u
         file: name.clone(),
         line: u32::try_from(*line).unwrap_or(u32::MAX),
         column: 1,
-        ..Finding::error(Code::BadDotEnv, "this line is no variable").help("write NAME=value, or a comment after #")
+        ..Finding::error(Code::BadDotEnv, "this line is no variable")
+            .help("write NAME=value, or a comment after #")
     });
     loaded.findings.splice(0..0, found);
     loaded.model = None;
@@ -118,7 +123,8 @@ mod tests {
     use super::*;
 
     fn text(name: &str, text: &str, dot_env: Option<&str>) -> Loaded {
-        let snapshot = Snapshot::Text { file: name.into(), text: text.into(), dot_env: dot_env.map(Into::into) };
+        let snapshot =
+            Snapshot::Text { file: name.into(), text: text.into(), dot_env: dot_env.map(Into::into) };
         load("file", &snapshot, Path::new("."))
     }
 

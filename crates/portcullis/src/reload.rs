@@ -259,7 +259,8 @@ impl Reloader {
         };
         self.process.metrics.reloaded(ok);
         let generation = self.current.generation;
-        let attempt = Attempt { at: SystemTime::now(), cause, ok, generation, findings: done.findings, problems };
+        let attempt =
+            Attempt { at: SystemTime::now(), cause, ok, generation, findings: done.findings, problems };
         report(&attempt, began.elapsed());
         let attempt = Arc::new(attempt);
         *self.handle.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt.clone());
@@ -314,7 +315,8 @@ fn swap(
         (None, _) => None,
         (Some(settings), Some((before, log))) if before == *settings => Some((before, log)),
         (Some(settings), _) => {
-            let log = AccessLog::open(settings, workers).map_err(|error| vec![format!("access log: {error}")])?;
+            let log =
+                AccessLog::open(settings, workers).map_err(|error| vec![format!("access log: {error}")])?;
             Some((settings.clone(), log))
         }
     };
@@ -329,7 +331,8 @@ fn swap(
         workers,
     };
     let compiled = compile(model, &parts);
-    let runtime = compiled.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let runtime =
+        compiled.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let runtime = Arc::new(runtime);
     process.data.apply(runtime.clone()).map_err(|error| vec![error.to_string()])?;
     Ok(Running { runtime, access_log })
@@ -371,3 +374,6 @@ fn tell_of_restart(before: &model::Model, now: &model::Model) {
         tracing::warn!("`metrics.buckets` change with the next start: counts cannot move between buckets");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ pub struct Arguments {
     /// How findings are printed
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
+    /// Warnings count as errors for the exit code
+    #[arg(long)]
+    deny_warnings: bool,
 }
 
 impl Arguments {
@@ -39,6 +42,9 @@ impl Arguments {
                 print(&format!("{}: nothing wrong{}\n", file.display(), size(&loaded)));
             }
             OutputFormat::Text => print(&loaded.text(colours(&io::stdout()))),
+        }
+        if self.deny_warnings && warnings > 0 && !loaded.unreadable {
+            return ExitCode::from(FAILED);
         }
         code(&loaded)
     }

@@ -40,7 +40,9 @@ impl Arguments {
                 if status == 200 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
             }
             Err(error) => {
-                complain(&format!("no gateway answers on {admin}: {error}; `--admin ADDRESS` names another address"));
+                complain(&format!(
+                    "no gateway answers on {admin}: {error}; `--admin ADDRESS` names another address"
+                ));
                 ExitCode::from(FAILED)
             }
         }

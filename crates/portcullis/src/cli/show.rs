@@ -89,11 +89,14 @@ fn describe(runtime: &Runtime) -> String {
             .enumerate()
             .filter(|(_, route)| route.listeners.is_empty() || route.listeners.contains(name))
             .filter(|_| **name != *portcullis_proxy::runtime::compile::ADMIN)
-            .filter_map(|(index, model)| runtime.routes.get(index).map(|route| (model.priority, index, &**route)))
+            .filter_map(|(index, model)| {
+                runtime.routes.get(index).map(|route| (model.priority, index, &**route))
+            })
             .collect();
         routes.sort_by_key(|(priority, index, _)| (std::cmp::Reverse(*priority), *index));
         for (priority, index, route) in routes {
-            let rule = runtime.model.routes.get(index).map(|route| route.rule.to_string()).unwrap_or_default();
+            let rule =
+                runtime.model.routes.get(index).map(|route| route.rule.to_string()).unwrap_or_default();
             let _ = writeln!(out, "  {priority:>6}  {}: {rule}", route.name);
             for asked in &route.middlewares {
                 let _ = writeln!(out, "            middleware {}", asked.name);

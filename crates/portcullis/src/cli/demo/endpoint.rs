@@ -115,7 +115,8 @@ impl Sample {
     fn whoami(&self, asked: &Asked) -> String {
         let fields: Map<String, serde_json::Value> =
             asked.fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), json!(value))).collect();
-        let seen = json!({ "endpoint": self.name, "method": asked.method, "path": asked.path, "headers": fields });
+        let seen =
+            json!({ "endpoint": self.name, "method": asked.method, "path": asked.path, "headers": fields });
         format!("{seen:#}\n")
     }
 }

@@ -73,7 +73,8 @@ fn cannot_start(error: &std::io::Error) -> ExitCode {
 
 /// The configuration that the demo runs.
 fn configuration(listen: SocketAddr, admin_port: u16, endpoints: &[(&str, SocketAddr)]) -> String {
-    let urls: Vec<String> = endpoints.iter().map(|(_, address)| format!("{{ url = \"http://{address}\" }}")).collect();
+    let urls: Vec<String> =
+        endpoints.iter().map(|(_, address)| format!("{{ url = \"http://{address}\" }}")).collect();
     let mut text = format!(
         r#"# Requests are shared by three endpoints. One that fails its health check gets none until it has healed.
 

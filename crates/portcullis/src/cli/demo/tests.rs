@@ -10,7 +10,8 @@ use super::*;
 /// The body of an answer, and its status.
 async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
@@ -48,11 +49,14 @@ async fn balancing_and_a_failing_endpoint_as_the_introduction_promises() {
     }
     let text = configuration(SocketAddr::from(([127, 0, 0, 1], 0)), 0, &endpoints);
     let provider = Fixed::text("demo", "demo.toml", &text);
-    let app = App::start(vec![Arc::new(provider)], PathBuf::from("."), None).await.expect("the gateway starts");
+    let app =
+        App::start(vec![Arc::new(provider)], PathBuf::from("."), None).await.expect("the gateway starts");
     let addresses = app.addresses();
     let web = addresses.iter().find(|(name, _)| &**name == "web").expect("the listener").1;
-    let all = ["hello from a", "hello from a", "hello from b", "hello from b", "hello from c", "hello from c"];
-    let two = ["hello from a", "hello from a", "hello from a", "hello from c", "hello from c", "hello from c"];
+    let all =
+        ["hello from a", "hello from a", "hello from b", "hello from b", "hello from c", "hello from c"];
+    let two =
+        ["hello from a", "hello from a", "hello from a", "hello from c", "hello from c", "hello from c"];
     becomes(web, &all).await;
     assert_eq!(ask(web, "POST", "/endpoints/b/fail").await, (200, "b fails from now on\n".into()));
     becomes(web, &two).await;
