@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use portcullis_config::model::{HealthCheck, Service};
-use portcullis_core::endpoint::{Endpoint, EndpointState, Health};
+use portcullis_config::model::HealthCheck;
+use portcullis_core::endpoint::{EndpointState, Health};
 use tokio::{
     runtime::Handle,
     sync::Semaphore,
@@ -23,10 +23,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    Change, Failure, Probe, State, Watcher, announce,
-    probe::{self, Tls},
-};
+use super::{Change, Failure, Probe, State, Watcher, announce};
 
 /// Probes under way at once.
 const AT_ONCE: usize = 256;
@@ -55,28 +52,6 @@ pub struct Target {
     pub state: Arc<EndpointState>,
     /// How to ask it.
     pub probe: Arc<dyn Probe>,
-}
-
-impl Checked {
-    /// What is to be checked of a service; `None` when it has no check. `endpoints` are its live ones in the order of
-    /// the settings; `tls` tells how the `https` one at an index is spoken with.
-    ///
-    /// # Errors
-    /// What in the settings a probe cannot send.
-    pub fn of(
-        service: &Service,
-        endpoints: &[Endpoint],
-        tls: impl Fn(usize) -> Option<Tls>,
-    ) -> Result<Option<Checked>, String> {
-        let Some(settings) = service.health_check.clone() else { return Ok(None) };
-        let target = |(index, (endpoint, live)): (usize, (_, &Endpoint))| {
-            let probe = probe::build(endpoint, &settings, service.http, tls(index))?;
-            Ok(Target { url: live.url.clone(), state: live.state.clone(), probe })
-        };
-        let targets = service.endpoints.iter().zip(endpoints).enumerate().map(target);
-        let endpoints = targets.collect::<Result<Vec<Target>, String>>()?;
-        Ok(Some(Checked { service: service.name.clone(), settings, endpoints }))
-    }
 }
 
 /// The checks of one configuration. They end when this is dropped.
