@@ -246,7 +246,7 @@ async fn follow(
     explained.route = Some(RouteTaken::of(model, &parameters));
     x.parameters = parameters;
     x.route = route.name.clone();
-    if route.rejects_delimiters && portcullis_core::path::has_escaped_delimiter(x.request.path()) {
+    if route.refuses_path(listener, x.request.path()) {
         return Err(Error::because(portcullis_core::Kind::BadPath, "escaped delimiter"));
     }
     let prefix = route.strip_prefix.as_deref().filter(|prefix| x.request.path().starts_with(prefix));

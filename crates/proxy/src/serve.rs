@@ -149,7 +149,7 @@ async fn through(
 /// What the route itself demands before anybody is asked.
 fn admit(listener: &Listener, route: &Route, ticket: &mut Ticket) -> Result<Option<Answer>, Error> {
     let x = &mut ticket.x;
-    if route.rejects_delimiters && portcullis_core::path::has_escaped_delimiter(x.request.path()) {
+    if route.refuses_path(listener, x.request.path()) {
         return Err(Error::because(Kind::BadPath, "escaped delimiter"));
     }
     limit::body(&mut x.request, route.body_bytes.unwrap_or(listener.settings.limits.body_bytes))?;

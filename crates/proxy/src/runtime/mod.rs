@@ -79,8 +79,9 @@ pub struct Route {
     pub middlewares: Vec<Asked>,
     /// Where it leads.
     pub target: Target,
-    /// Refuses paths with escaped delimiters, which the listener may have let through for another route.
-    pub rejects_delimiters: bool,
+    /// Refuses paths with escaped delimiters, which the listener may have let through for another route; `None`: as
+    /// the listener's own policy says.
+    pub rejects_delimiters: Option<bool>,
     /// Literal prefix taken away before forwarding.
     pub strip_prefix: Option<Arc<str>>,
     /// See the model.
@@ -95,6 +96,15 @@ pub struct Route {
     pub pass_host: Option<bool>,
     /// Counters.
     pub metrics: Arc<RouteMetrics>,
+}
+
+impl Route {
+    /// Does it refuse this path for its escaped delimiters? By its own policy, or else by its listener's, which may have
+    /// let them through for the sake of another route.
+    pub fn refuses_path(&self, listener: &Listener, path: &str) -> bool {
+        let rejects = || listener.settings.path.encoded_delimiters == model::Doubtful::Reject;
+        self.rejects_delimiters.unwrap_or_else(rejects) && portcullis_core::path::has_escaped_delimiter(path)
+    }
 }
 
 /// Where a compiled route leads.
