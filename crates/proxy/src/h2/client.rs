@@ -334,14 +334,11 @@ impl Call {
     fn finish(self, response: Response<h2::RecvStream>, ask: Ask<'_>) -> Answer {
         let (head, stream) = response.into_parts();
         let inbound = Inbound::new(stream, &head.headers);
-        let is_whole = inbound.remaining() == Some(0);
-        let body = if is_whole && self.upload.is_none() {
+        let body = if inbound.remaining() == Some(0) {
+            // An endpoint that has said all has no use for the rest of the request.
             Body::Empty
         } else {
-            let pump = self
-                .upload
-                .filter(|_| !is_whole)
-                .map(|upload| tokio::spawn(pump(upload, ask.timeouts.write_idle)).abort_handle());
+            let pump = self.upload.map(|upload| tokio::spawn(pump(upload, ask.timeouts.write_idle)).abort_handle());
             Body::stream(Arriving { inbound, pump, held: Some((ask.in_flight, self.active)) })
         };
         let fields = head::fields(&head.headers);

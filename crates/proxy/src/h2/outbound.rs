@@ -85,7 +85,7 @@ impl Outbound {
             if !self.piece.is_empty() {
                 match self.poll_hand_over(cx) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Ok(false)) => {}
+                    Poll::Ready(Ok(false)) => continue,
                     Poll::Ready(Err(())) => return Poll::Ready(Err(Cut::Peer)),
                     Poll::Pending => return Poll::Pending,
                 }

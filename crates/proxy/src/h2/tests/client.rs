@@ -389,8 +389,6 @@ async fn an_answer_may_come_before_the_request_is_whole() {
     pieces.send(data("a")).unwrap();
     let answer = pair.send(&mut x).await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.body.is_empty()), (413, true));
-    assert_eq!(pair.in_flight(), (1, 1));
-    drop(answer);
     assert_eq!(pair.in_flight(), (0, 0));
 }
 

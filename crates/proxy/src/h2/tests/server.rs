@@ -279,7 +279,10 @@ async fn a_body_that_breaks_off_resets_the_stream() {
         |_| {
             let (pieces, body) = mpsc::unbounded_channel();
             pieces.send(Ok(Frame::Data("half".into()))).unwrap();
-            pieces.send(Err(Error::new(Kind::ResponseIncomplete))).unwrap();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                pieces.send(Err(Error::new(Kind::ResponseIncomplete))).unwrap();
+            });
             Box::pin(async move {
                 let mut answer = answer(200, "");
                 answer.body = Body::stream(Pieces(body));
