@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     listen::{Accepting, Drain, Gate, accept, socket},
-    runtime::Runtime,
+    runtime::{Runtime, compile::ADMIN},
     worker::Worker,
 };
 
@@ -51,6 +51,8 @@ struct Opened {
     wanted: SocketAddr,
     bound: SocketAddr,
     drain: Drain,
+    /// Connections open on it, all workers together.
+    count: Arc<AtomicUsize>,
 }
 
 /// Why a configuration could not be put in force. The old one still is.
@@ -127,7 +129,7 @@ impl Data {
                 // A worker that is gone takes no connections; the others do.
                 let _ = hand.tasks.send(accepting);
             }
-            if let Some(moved) = open.insert(name, Opened { wanted, bound, drain }) {
+            if let Some(moved) = open.insert(name, Opened { wanted, bound, drain, count }) {
                 moved.drain.begin();
             }
         }
@@ -159,20 +161,26 @@ impl Data {
         self.gate.open.load(Relaxed)
     }
 
-    /// Stops accepting, lets connections end, and cuts what is left at the deadline. Tells how many were cut.
+    /// Stops accepting, lets connections end, and cuts what is left at the deadline. Tells how many were cut. The admin
+    /// listener answers until then, so that whoever asks whether we are ready is told that we are not.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        let drains: Vec<Drain> = {
+        let (admin, others) = {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.values().map(|opened| opened.drain.clone()).collect()
+            let all = open
+                .iter()
+                .map(|(name, opened)| (&**name == ADMIN, opened.drain.clone(), opened.count.clone()));
+            all.partition::<Vec<_>, _>(|(is_admin, ..)| *is_admin)
         };
-        drains.iter().for_each(Drain::begin);
+        others.iter().for_each(|(_, drain, _)| drain.begin());
+        let of_admin = || admin.iter().map(|(.., count)| count.load(Relaxed)).sum::<usize>();
+        let left = || self.connections().saturating_sub(of_admin());
         let end = tokio::time::Instant::now() + deadline;
-        while self.connections() > 0 && tokio::time::Instant::now() < end {
+        while left() > 0 && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let left = self.connections();
-        drains.iter().for_each(Drain::cut_now);
-        left
+        let cut = left();
+        others.iter().chain(&admin).for_each(|(_, drain, _)| drain.cut_now());
+        cut
     }
 }
 

@@ -120,10 +120,10 @@ pub fn main() -> ExitCode {
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if let Err(error) = written {
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            complain(&format!("cannot write: {error}"));
-        }
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        complain(&format!("cannot write: {error}"));
     }
 }
 

@@ -4,6 +4,10 @@ use portcullis_core::provider::Stop;
 use portcullis_providers::Fixed;
 use portcullis_proxy::Options;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::*;
 use crate::control::Control;
@@ -66,8 +70,15 @@ fn document(path: &str) -> Value {
 async fn the_old_configuration_is_let_go_and_its_state_carried_over() {
     let mut bench = bench();
     assert!(bench.apply(document("/a")).await.ok);
+    // A client that keeps its connection, over which it has asked once: neither may hold the old configuration.
+    let mut client = TcpStream::connect(bench.process.data.addresses()[0].1).await.expect("a connection");
+    client.write_all(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 404");
     let before = bench.running();
-    let old: [Weak<dyn std::any::Any + Send + Sync>; 3] = [
+    let old: [Weak<dyn std::any::Any + Send + Sync>; 4] = [
+        Arc::downgrade(&(before.listeners.values().next().expect("a listener").clone() as _)),
         Arc::downgrade(&(before.routes[0].clone() as Arc<dyn std::any::Any + Send + Sync>)),
         Arc::downgrade(&(before.services.values().next().expect("a service").clone() as _)),
         Arc::downgrade(&(before.model.clone() as _)),

@@ -1,6 +1,12 @@
 //! Telling connections to end: gently first, at once when the deadline is over.
 
-use std::{pin::Pin, sync::{Arc, atomic::{AtomicBool, Ordering::Relaxed}}};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 

@@ -16,7 +16,7 @@ use portcullis_core::{Connection, Protocol, exchange::TlsFacts};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{h1, h2, io::Io, runtime::Listener, tls, worker::Worker};
+use crate::{h1, h2, io::Io, observe::ListenerMetrics, runtime::Listener, tls, worker::Worker};
 
 mod drain;
 mod prefixed;
@@ -55,7 +55,8 @@ struct Admitted {
     open: Arc<AtomicUsize>,
     worker: Arc<Worker>,
     client: Option<IpAddr>,
-    listener: Arc<Listener>,
+    /// The counters alone: a connection that stays open for days must not hold the configuration that it began with.
+    metrics: Arc<ListenerMetrics>,
 }
 
 /// Accepts until the drain begins.
@@ -77,8 +78,8 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
         };
         let listener = worker.runtime().and_then(|runtime| runtime.listeners.get(&name).cloned());
         let Some(listener) = listener else { continue };
-        let Some(admitted) = Admitted::admit(&gate, &open, &worker, peer.ip(), listener) else { continue };
-        tokio::spawn(connection(stream, peer, worker.clone(), admitted, drain.clone()));
+        let Some(admitted) = Admitted::admit(&gate, &open, &worker, peer.ip(), &listener) else { continue };
+        tokio::spawn(connection(stream, peer, worker.clone(), listener, admitted, drain.clone()));
     }
 }
 
@@ -98,25 +99,26 @@ impl Admitted {
         open: &Arc<AtomicUsize>,
         worker: &Arc<Worker>,
         client: IpAddr,
-        listener: Arc<Listener>,
+        listener: &Listener,
     ) -> Option<Admitted> {
         let limits = listener.settings.limits;
         let in_all = gate.open.fetch_add(1, Relaxed);
         let here = open.fetch_add(1, Relaxed);
         worker.connections.fetch_add(1, Relaxed);
         listener.metrics.opened(worker.index);
-        let mut admitted =
-            Admitted { gate: gate.clone(), open: open.clone(), worker: worker.clone(), client: None, listener };
+        let (gate_held, open, worker) = (gate.clone(), open.clone(), worker.clone());
+        let metrics = listener.metrics.clone();
+        let mut admitted = Admitted { gate: gate_held, open, worker, client: None, metrics };
         let most = gate.most.load(Relaxed);
         if (most > 0 && in_all >= most) || (limits.connections > 0 && here >= limits.connections) {
-            admitted.listener.metrics.refused("connections");
+            admitted.metrics.refused("connections");
             return None;
         }
         if limits.connections_per_client > 0 {
             let mut clients = gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
             let count = clients.entry(client).or_default();
             if *count >= limits.connections_per_client {
-                admitted.listener.metrics.refused("connections_per_client");
+                admitted.metrics.refused("connections_per_client");
                 return None;
             }
             *count += 1;
@@ -132,7 +134,7 @@ impl Drop for Admitted {
         self.gate.open.fetch_sub(1, Relaxed);
         self.open.fetch_sub(1, Relaxed);
         self.worker.connections.fetch_sub(1, Relaxed);
-        self.listener.metrics.closed(self.worker.index);
+        self.metrics.closed(self.worker.index);
         if let Some(client) = self.client {
             let mut clients = self.gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = clients.get_mut(&client) {
@@ -146,18 +148,25 @@ impl Drop for Admitted {
 }
 
 /// Serves one connection, whatever it turns out to speak.
-async fn connection(stream: TcpStream, peer: SocketAddr, worker: Arc<Worker>, admitted: Admitted, drain: Drain) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    worker: Arc<Worker>,
+    listener: Arc<Listener>,
+    admitted: Admitted,
+    drain: Drain,
+) {
     // Without it small answers wait for acknowledgements; failing to set it is no reason to refuse a client.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let listener = admitted.listener.clone();
+    let name = listener.settings.name.clone();
     let trusted = listener.settings.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
     let facts = |tls, protocol| {
         Arc::new(Connection {
             peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             peer_text: peer.ip().to_canonical().to_string().into(),
             local,
-            listener: listener.settings.name.clone(),
+            listener: name.clone(),
             trusted,
             tls,
             protocol,
@@ -165,6 +174,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, worker: Arc<Worker>, ad
         })
     };
     let Some(config) = &listener.tls else {
+        drop(listener);
         plaintext(stream, facts, &worker, drain.clone()).await;
         return;
     };
@@ -181,6 +191,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, worker: Arc<Worker>, ad
             return;
         }
     };
+    drop(listener);
     let session = stream.get_ref().1;
     let h2 = session.alpn_protocol() == Some(b"h2");
     let tls: Option<TlsFacts> = Some(tls::facts(session));
@@ -201,7 +212,8 @@ async fn plaintext(
     drain: Drain,
 ) {
     let io = Io::Tcp(stream);
-    let other = h1::server::serve_connection(io, worker.clone(), facts(None, Protocol::Http1), drain.clone()).await;
+    let other =
+        h1::server::serve_connection(io, worker.clone(), facts(None, Protocol::Http1), drain.clone()).await;
     if let Some((io, read)) = other {
         let stream = Prefixed::new(read, io);
         h2::server::serve_connection(stream, worker.clone(), facts(None, Protocol::Http2), drain).await;

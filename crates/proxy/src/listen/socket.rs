@@ -1,7 +1,10 @@
 //! Listening sockets: one per worker on the same address (SO_REUSEPORT), so that the kernel spreads connections and
 //! workers share nothing.
 
-use std::{io, net::{SocketAddr, TcpListener}};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
