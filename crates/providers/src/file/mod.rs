@@ -27,6 +27,8 @@ use watch::Watch;
 const POLL: Duration = Duration::from_secs(2);
 /// A change is seldom alone: what comes within this time of the first is looked at together with it.
 const SETTLE: Duration = Duration::from_millis(10);
+/// How often a file is read anew that is empty, or that changed while it was read.
+const TRIES: u32 = 10;
 /// The largest file read; larger ones are no configuration.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -115,13 +117,31 @@ type Texts = (Arc<str>, Option<Arc<str>>);
 
 /// The file's text, and that of its `.env` file if there is one.
 fn read(path: &Path) -> Result<Texts, (PathBuf, io::Error)> {
-    let text = read_one(path).map_err(|error| (path.to_owned(), error))?;
+    let text = read_settled(path).map_err(|error| (path.to_owned(), error))?;
     let beside = dot_env(path);
     match read_one(&beside) {
         Ok(env) => Ok((text, Some(env))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((text, None)),
         Err(error) => Err((beside, error)),
     }
+}
+
+/// Reads the file when nobody is in the middle of writing it: a file that is written in place is empty for a moment, and
+/// then half there, and must not be taken for a configuration that serves nothing.
+fn read_settled(path: &Path) -> io::Result<Arc<str>> {
+    let mut text = None;
+    for _ in 0..TRIES {
+        let before = Stamp::of(path);
+        let read = read_one(path)?;
+        let is_empty = read.trim().is_empty();
+        if !is_empty && Stamp::of(path) == before {
+            return Ok(read);
+        }
+        text = (!is_empty).then_some(read);
+        std::thread::sleep(SETTLE);
+    }
+    let empty = || io::Error::new(io::ErrorKind::InvalidData, "it is empty");
+    text.ok_or_else(empty)
 }
 
 fn read_one(path: &Path) -> io::Result<Arc<str>> {

@@ -158,3 +158,25 @@ fn what_cannot_be_read_says_why() {
     assert_eq!(reason(folder.path()), "it is a folder");
     assert!(reason(&folder.path().join("none")).contains("No such file"));
 }
+
+/// Written in place, a file is empty for a moment: that moment is never published.
+#[test]
+fn a_file_being_written_is_not_read_as_empty() {
+    let (_folder, file) = folder();
+    let writing = file.clone();
+    let writer = std::thread::spawn(move || {
+        for round in 0..2000 {
+            fs::write(&writing, format!("round {round}")).expect("write");
+        }
+    });
+    while !writer.is_finished() {
+        match File::read_now(&file) {
+            Snapshot::Text { text, .. } => assert!(!text.is_empty()),
+            Snapshot::Unreadable { reason, .. } => assert_eq!(&*reason, "it is empty", "and then the old one stays"),
+            other => panic!("{other:?}"),
+        }
+    }
+    writer.join().expect("the writer");
+    fs::write(&file, " \n").expect("write");
+    assert!(matches!(File::read_now(&file), Snapshot::Unreadable { .. }));
+}
