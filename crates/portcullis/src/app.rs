@@ -6,10 +6,11 @@ use portcullis_core::{
     keep::Keep,
     provider::{Board, Provider, Publisher, Stop, Stopper},
 };
-use portcullis_proxy::{Data, Options, observe::Metrics, tls};
+use portcullis_proxy::{Data, Options, observe::Metrics};
 use tokio::task::JoinSet;
 
 use crate::{
+    certificates,
     control::Control,
     load::{self, Loaded},
     logging::Logging,
@@ -18,9 +19,6 @@ use crate::{
 
 /// Names of the built-in services that a route may lead to.
 pub const BUILTINS: &[&str] = &["health", "healthz", "ready", "metrics", "stats", "info", "echo"];
-
-/// How often the files of certificates are looked at.
-const CERTIFICATES: Duration = Duration::from_secs(10);
 
 /// The running gateway. It must be made and held within a tokio runtime, which is then its control plane: providers,
 /// reloads, health checks and certificates; requests are served by threads of its own.
@@ -92,7 +90,7 @@ impl App {
             tasks.spawn(async move { provider.run(publisher, stop).await });
         }
         tasks.spawn(reloader.run(stop));
-        tasks.spawn(tls::watch(CERTIFICATES));
+        tasks.spawn(certificates::watch(Arc::downgrade(&process.data), process.metrics.clone()));
         Ok(App { process, control, reload, stopper, tasks })
     }
 

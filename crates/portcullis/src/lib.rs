@@ -23,6 +23,7 @@
 
 pub mod app;
 mod builder;
+mod certificates;
 mod checks;
 mod control;
 pub mod descriptors;

@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    checks,
+    certificates, checks,
     load::{self, Loaded},
     logging::Logging,
 };
@@ -280,6 +280,7 @@ impl Reloader {
         }
         self.current.access_log = access_log;
         self.current.generation = generation;
+        certificates::record(&runtime, &self.process.metrics);
         drop(runtime);
         self.process.metrics.retain();
     }

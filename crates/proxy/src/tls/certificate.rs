@@ -1,6 +1,9 @@
 //! One certificate as files, and what is in them: chain, key, the names it is for, the day it ends.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use portcullis_config::model::CertificateFiles;
 use rustls::{
@@ -16,6 +19,8 @@ use super::{TlsError, provider};
 pub(super) struct Certificate {
     /// What rustls signs with.
     pub(super) key: Arc<CertifiedKey>,
+    /// The file that the chain was read from.
+    pub(super) file: PathBuf,
     /// DNS names it is for, in lower case; `*.example.com` among them.
     pub(super) names: Vec<Box<str>>,
     /// End of validity, seconds since 1970.
@@ -43,7 +48,8 @@ impl Certificate {
             ),
             other => TlsError::at(&files.key, other),
         })?;
-        Ok(Certificate { key: Arc::new(key), names, not_after, content: (chain_pem, key_pem) })
+        let (key, file) = (Arc::new(key), files.cert.clone());
+        Ok(Certificate { key, file, names, not_after, content: (chain_pem, key_pem) })
     }
 
     /// Do both come from the same bytes?

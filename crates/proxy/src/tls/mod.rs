@@ -24,7 +24,7 @@ mod tests;
 
 pub use client::{client_config, server_name};
 pub use server::server_config;
-pub use watched::{expiry, watch};
+pub use watched::{Expiry, expiry, watch};
 
 /// Why TLS settings cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -262,8 +262,8 @@ async fn a_renewed_certificate_is_served_without_a_new_configuration() {
     assert!(Arc::ptr_eq(&look(&settings).unwrap(), &server), "tickets survive a reload");
     let met = meet(&server, &client, "b.example").await.unwrap();
     assert!(met.shown == der(&old) && met.shown != before);
-    let found = expiry().into_iter().find(|(names, _)| names.contains(&"b.example".into()));
-    assert_eq!(found.unwrap().0, [Box::from("a.example"), "b.example".into()]);
+    let found = expiry().into_iter().find(|one| one.names.contains(&"b.example".into()));
+    assert_eq!(found.unwrap().names, [Box::from("a.example"), "b.example".into()]);
 }
 
 #[cfg(unix)]

@@ -5,7 +5,7 @@
 //! certificate whose key has not followed yet is simply such a case, and mends itself when it has.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, SystemTime},
 };
@@ -52,12 +52,27 @@ pub async fn watch(every: Duration) {
     }
 }
 
-/// Names and end of validity (seconds since 1970) of every certificate in use, each once.
-pub fn expiry() -> Vec<(Vec<Box<str>>, i64)> {
-    let mut all: Vec<(Vec<Box<str>>, i64)> = live()
+/// Until when a certificate in use is valid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// The names that it is for.
+    pub names: Vec<Box<str>>,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Of every certificate in use, each once.
+pub fn expiry() -> Vec<Expiry> {
+    let mut all: Vec<Expiry> = live()
         .iter()
         .flat_map(|one| one.certificates())
-        .map(|certificate| (certificate.names.clone(), certificate.not_after))
+        .map(|certificate| Expiry {
+            file: certificate.file.clone(),
+            names: certificate.names.clone(),
+            not_after: certificate.not_after,
+        })
         .collect();
     all.sort();
     all.dedup();
