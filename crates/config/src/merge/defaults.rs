@@ -8,9 +8,9 @@ use crate::{
     written::{self, Lit},
 };
 
-/// Upper bounds of the duration histograms, seconds.
-pub(super) const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of the duration histograms, seconds: up to 60 s, the longest that an endpoint is waited for by default.
+pub(super) const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How long a drain may take.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 /// How the gateway calls itself.
@@ -43,10 +43,12 @@ pub(super) fn listener_limits(own: &written::Limits, all: &written::Limits) -> L
     use written::literal::{MaybeSize, Size};
     let bytes =
         |own, all, default: u64| usize::try_from(first([own, all], Size(default)).0).unwrap_or(usize::MAX);
+    let header_bytes = bytes(&own.header_bytes, &all.header_bytes, 32 * 1024);
     ListenerLimits {
-        header_bytes: bytes(&own.header_bytes, &all.header_bytes, 32 * 1024),
+        header_bytes,
         header_count: plain([own.header_count, all.header_count], 100),
-        uri_bytes: bytes(&own.uri_bytes, &all.uri_bytes, 8 * 1024),
+        // Whoever allows only a small head need not say so twice.
+        uri_bytes: bytes(&own.uri_bytes, &all.uri_bytes, header_bytes.min(8 * 1024) as u64),
         body_bytes: first([&own.body_bytes, &all.body_bytes], MaybeSize(None)).0,
         connections: plain([own.connections, all.connections], 0),
         connections_per_client: plain([own.connections_per_client, all.connections_per_client], 0),

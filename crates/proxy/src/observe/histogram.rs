@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-/// Upper bounds in seconds where the configuration names none: from 1 ms, less than which nobody notices, to 60 s, the
-/// longest that a service is waited for by default.
-pub const DEFAULT_BUCKETS: [f64; 15] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Upper bounds in seconds where none are given: up to 60 s, the longest that an endpoint is waited for by default.
+pub const DEFAULT_BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Bounds shared by all histograms of the process.
 #[derive(Debug)]
