@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use portcullis_config::rule::{Matcher, PathTemplate, Rule};
 use regex::bytes::Regex;
 
-use super::{Query, query_string};
+use super::{Query, Reason, methods::Methods, query_string};
 
 /// A compiled rule.
 #[derive(Debug, Clone)]
@@ -29,14 +29,30 @@ pub(super) enum Test {
     PathPrefix(Arc<str>),
     PathTemplate(Arc<PathTemplate>),
     PathRegexp(Regex),
-    Method(Arc<str>),
-    Header { name: Arc<str>, value: Arc<str> },
+    /// One of a set of methods.
+    Methods(u64),
+    Header {
+        name: Arc<str>,
+        value: Arc<str>,
+    },
     HeaderPresent(Arc<str>),
-    HeaderRegexp { name: Arc<str>, regex: Regex },
-    Query { name: Arc<str>, value: Arc<str> },
+    HeaderRegexp {
+        name: Arc<str>,
+        regex: Regex,
+    },
+    Query {
+        name: Arc<str>,
+        value: Arc<str>,
+    },
     QueryPresent(Arc<str>),
-    QueryRegexp { name: Arc<str>, regex: Regex },
-    ClientIp { net: IpNet, trusted: bool },
+    QueryRegexp {
+        name: Arc<str>,
+        regex: Regex,
+    },
+    ClientIp {
+        net: IpNet,
+        trusted: bool,
+    },
 }
 
 /// A request as conditions see it: the query, and its path in the form that rules are matched against.
@@ -44,25 +60,31 @@ pub(super) enum Test {
 pub(super) struct View<'a> {
     pub(super) query: &'a Query<'a>,
     pub(super) path: &'a str,
+    /// The method's bit.
+    pub(super) method: u64,
 }
 
 impl Condition {
-    pub(super) fn compile(rule: &Rule) -> Result<Condition, regex::Error> {
-        let parts = |rules: &[Rule]| rules.iter().map(Condition::compile).collect::<Result<Vec<_>, _>>();
+    /// Compiles a rule; `methods` learns the methods that it speaks of.
+    pub(super) fn compile(rule: &Rule, methods: &mut Methods) -> Result<Condition, Reason> {
+        let mut parts = |rules: &[Rule]| -> Result<Vec<_>, _> {
+            rules.iter().map(|rule| Condition::compile(rule, methods)).collect()
+        };
         Ok(match rule {
             Rule::Any | Rule::Match(Matcher::HostAny) => Condition::Always,
             Rule::And(rules) => Condition::all(parts(rules)?),
             Rule::Or(rules) => Condition::one(parts(rules)?),
-            Rule::Not(rule) => Condition::compile(rule)?.negated(),
-            Rule::Match(matcher) => Condition::Test(Test::compile(matcher)?),
+            Rule::Not(rule) => Condition::compile(rule, methods)?.negated(),
+            Rule::Match(matcher) => Condition::Test(Test::compile(matcher, methods)?),
         })
     }
 
     fn all(parts: Vec<Condition>) -> Condition {
+        let mut parts = merged(parts, |a, b| a & b);
         if parts.iter().any(|part| matches!(part, Condition::Never)) {
             return Condition::Never;
         }
-        let mut parts: Vec<_> = parts.into_iter().filter(|part| !matches!(part, Condition::Always)).collect();
+        parts.retain(|part| !matches!(part, Condition::Always));
         match parts.len() {
             0 => Condition::Always,
             1 => parts.remove(0),
@@ -71,15 +93,21 @@ impl Condition {
     }
 
     fn one(parts: Vec<Condition>) -> Condition {
+        let mut parts = merged(parts, |a, b| a | b);
         if parts.iter().any(|part| matches!(part, Condition::Always)) {
             return Condition::Always;
         }
-        let mut parts: Vec<_> = parts.into_iter().filter(|part| !matches!(part, Condition::Never)).collect();
+        parts.retain(|part| !matches!(part, Condition::Never));
         match parts.len() {
             0 => Condition::Never,
             1 => parts.remove(0),
             _ => Condition::One(parts.into()),
         }
+    }
+
+    /// The set, if this is a test of the method.
+    fn methods(&self) -> Option<u64> {
+        if let Condition::Test(Test::Methods(set)) = self { Some(*set) } else { None }
     }
 
     fn negated(self) -> Condition {
@@ -163,8 +191,24 @@ impl Condition {
     }
 }
 
+/// All tests of the method as one, at the place of the first.
+fn merged(mut parts: Vec<Condition>, merge: fn(u64, u64) -> u64) -> Vec<Condition> {
+    let sets = parts.iter().filter_map(Condition::methods);
+    if let Some(set) = sets.reduce(merge) {
+        let mut first = true;
+        parts.retain_mut(|part| match part {
+            Condition::Test(Test::Methods(old)) => {
+                *old = set;
+                std::mem::take(&mut first)
+            }
+            _ => true,
+        });
+    }
+    parts
+}
+
 impl Test {
-    fn compile(matcher: &Matcher) -> Result<Test, regex::Error> {
+    fn compile(matcher: &Matcher, methods: &mut Methods) -> Result<Test, Reason> {
         let regex = |text: &str| Regex::new(text);
         Ok(match matcher {
             Matcher::Host(host) => Test::Host(host.clone()),
@@ -176,7 +220,7 @@ impl Test {
             Matcher::PathPrefix(prefix) => Test::PathPrefix(prefix.clone()),
             Matcher::PathTemplate(template) => Test::PathTemplate(Arc::new(template.clone())),
             Matcher::PathRegexp(text) => Test::PathRegexp(regex(text)?),
-            Matcher::Method(method) => Test::Method(method.clone()),
+            Matcher::Method(method) => Test::Methods(methods.taken_by(method).ok_or(Reason::TooManyMethods)?),
             Matcher::Header { name, value } => Test::Header { name: name.clone(), value: value.clone() },
             Matcher::HeaderPresent(name) => Test::HeaderPresent(name.clone()),
             Matcher::HeaderRegexp { name, regex: text } => {
@@ -201,7 +245,7 @@ impl Test {
             Test::PathPrefix(prefix) => view.path.starts_with(&**prefix),
             Test::PathTemplate(template) => template.matches(view.path),
             Test::PathRegexp(regex) => regex.is_match(view.path.as_bytes()),
-            Test::Method(method) => takes_method(method, q.method),
+            Test::Methods(set) => view.method & set != 0,
             Test::Header { name, value } => q.fields.get_all(name).any(|found| found == value.as_bytes()),
             Test::HeaderPresent(name) => q.fields.contains(name),
             Test::HeaderRegexp { name, regex } => q.fields.get_all(name).any(|found| regex.is_match(found)),
@@ -225,12 +269,6 @@ impl Test {
     pub(super) fn is_path(&self) -> bool {
         matches!(self, Test::Path(_) | Test::PathPrefix(_) | Test::PathTemplate(_) | Test::PathRegexp(_))
     }
-}
-
-/// A route for `GET` takes `HEAD` too: whoever can be asked for a thing can be asked about it (RFC 9110 §9.3.2), and an
-/// endpoint that answers the one answers the other. Traefik is stricter here and gives a 404.
-pub(super) fn takes_method(wanted: &str, method: &str) -> bool {
-    wanted == method || wanted == "GET" && method == "HEAD"
 }
 
 /// The host without its first label; `None` when it has but one.

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use portcullis_core::path;
-
 use super::{
     Compiled, Query, Router,
     condition::{Condition, Test, View},
+    methods::Methods,
 };
 
 /// At most this many losers are told of.
@@ -43,7 +42,7 @@ impl Router {
     /// Which route takes a request, and why the nearest others do not. Asks every route.
     pub fn explain(&self, q: &Query<'_>) -> Explanation {
         let mut scratch = String::new();
-        let view = View { query: q, path: path::routing(q.path, &mut scratch) };
+        let view = self.view(q, &mut scratch);
         let winner = self.routes.iter().position(|route| route.condition.holds(view));
         let mut near: Vec<(usize, (bool, usize))> = (0..)
             .zip(&self.routes)
@@ -56,7 +55,8 @@ impl Router {
         let won = winner.and_then(|rank| self.routes.get(rank));
         let losers = near.iter().filter_map(|&(rank, _)| {
             let route = self.routes.get(rank)?;
-            let reason = failure(&route.condition, view).unwrap_or_else(|| overtaken(route, won));
+            let reason =
+                failure(&route.condition, view, &self.methods).unwrap_or_else(|| overtaken(route, won));
             Some(Loser { index: route.index, name: route.name.clone(), priority: route.priority, reason })
         });
         Explanation {
@@ -106,27 +106,31 @@ fn overtaken(route: &Compiled, winner: Option<&Compiled>) -> String {
 }
 
 /// The first thing that is not as the route wants it; `None` when all is.
-fn failure(condition: &Condition, view: View<'_>) -> Option<String> {
+fn failure(condition: &Condition, view: View<'_>, methods: &Methods) -> Option<String> {
     if condition.holds(view) {
         return None;
     }
     match condition {
         Condition::Always => None,
         Condition::Never => Some("its rule never holds".to_owned()),
-        Condition::All(parts) => parts.iter().find_map(|part| failure(part, view)),
-        Condition::One(parts) => alternatives(parts, view),
-        Condition::Test(test) => Some(format!("{}, the route wants {}", subject(test, view), wanted(test))),
+        Condition::All(parts) => parts.iter().find_map(|part| failure(part, view, methods)),
+        Condition::One(parts) => alternatives(parts, view, methods),
+        Condition::Test(test) => {
+            Some(format!("{}, the route wants {}", subject(test, view), wanted(test, methods)))
+        }
         Condition::Not(inner) => match &**inner {
-            Condition::Test(test) => {
-                Some(format!("{}, the route wants anything but {}", subject(test, view), wanted(test)))
-            }
+            Condition::Test(test) => Some(format!(
+                "{}, the route wants anything but {}",
+                subject(test, view),
+                wanted(test, methods)
+            )),
             _ => Some("the request fits what the route excludes".to_owned()),
         },
     }
 }
 
 /// Why none of several alternatives holds: all of them, when they ask for the same thing; else the nearest.
-fn alternatives(parts: &[Condition], view: View<'_>) -> Option<String> {
+fn alternatives(parts: &[Condition], view: View<'_>, methods: &Methods) -> Option<String> {
     let tests: Vec<&Test> = parts
         .iter()
         .filter_map(|part| match part {
@@ -137,7 +141,8 @@ fn alternatives(parts: &[Condition], view: View<'_>) -> Option<String> {
     let subjects: Vec<String> = tests.iter().map(|test| subject(test, view)).collect();
     if let Some(first) = subjects.first() {
         if tests.len() == parts.len() && subjects.iter().all(|subject| subject == first) {
-            let mut wants: Vec<String> = tests.iter().take(MAX_WANTS).map(|test| wanted(test)).collect();
+            let mut wants: Vec<String> =
+                tests.iter().take(MAX_WANTS).map(|test| wanted(test, methods)).collect();
             if tests.len() > MAX_WANTS {
                 wants.push(format!("or one of {} more", tests.len() - MAX_WANTS));
             }
@@ -145,7 +150,7 @@ fn alternatives(parts: &[Condition], view: View<'_>) -> Option<String> {
         }
     }
     let nearest = parts.iter().max_by_key(|part| nearness(part, view).map_or((false, 0), |near| near));
-    nearest.and_then(|part| failure(part, view))
+    nearest.and_then(|part| failure(part, view, methods))
 }
 
 /// What of the request a test looks at, and what it is.
@@ -159,7 +164,7 @@ fn subject(test: &Test, view: View<'_>) -> String {
         Test::Path(_) | Test::PathPrefix(_) | Test::PathTemplate(_) | Test::PathRegexp(_) => {
             format!("path is {}", view.path)
         }
-        Test::Method(_) => format!("method is {}", q.method),
+        Test::Methods(_) => format!("method is {}", q.method),
         Test::Header { name, .. } | Test::HeaderPresent(name) | Test::HeaderRegexp { name, .. } => {
             shown("header", name, q.fields.get_all(name))
         }
@@ -180,7 +185,7 @@ fn shown<'a>(kind: &str, name: &str, values: impl Iterator<Item = &'a [u8]>) -> 
     }
 }
 
-fn wanted(test: &Test) -> String {
+fn wanted(test: &Test, methods: &Methods) -> String {
     match test {
         Test::Host(host) => host.to_string(),
         Test::HostSuffix(suffix) => format!("*.{suffix}"),
@@ -188,7 +193,7 @@ fn wanted(test: &Test) -> String {
         Test::Path(path) => path.to_string(),
         Test::PathPrefix(prefix) => format!("one that starts with {prefix}"),
         Test::PathTemplate(template) => template.text.to_string(),
-        Test::Method(method) => method.to_string(),
+        Test::Methods(set) => methods.written(*set).join(", "),
         Test::Header { value, .. } | Test::Query { value, .. } if value.is_empty() => "it empty".to_owned(),
         Test::Header { value, .. } | Test::Query { value, .. } => format!("`{value}`"),
         Test::HeaderPresent(_) | Test::QueryPresent(_) => "it present".to_owned(),

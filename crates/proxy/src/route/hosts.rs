@@ -1,27 +1,26 @@
 //! Candidates by host: exact names, names below a domain, any.
 
-use std::{collections::HashMap, sync::Arc};
-
 use super::{
     condition::parent,
     key::{HostKey, Key},
+    names::Names,
     paths::{Candidate, List, Paths},
 };
 
 /// All candidates of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    exact: HashMap<Arc<str>, Paths>,
+    exact: Names<Paths>,
     /// By what stands after the first label.
-    suffix: HashMap<Arc<str>, Paths>,
+    suffix: Names<Paths>,
     any: Paths,
 }
 
 impl Hosts {
     /// Files candidates, which come in order of rank.
     pub(super) fn build(candidates: impl Iterator<Item = (Key, Candidate)>) -> Hosts {
-        let mut exact: HashMap<Arc<str>, Vec<_>> = HashMap::new();
-        let mut suffix: HashMap<Arc<str>, Vec<_>> = HashMap::new();
+        let mut exact: Names<Vec<_>> = Names::default();
+        let mut suffix: Names<Vec<_>> = Names::default();
         let mut any = Vec::new();
         for (key, candidate) in candidates {
             let list = match key.host {
@@ -31,9 +30,8 @@ impl Hosts {
             };
             list.push((key.path, candidate));
         }
-        let build = |lists: HashMap<Arc<str>, Vec<_>>| {
-            lists.into_iter().map(|(host, list)| (host, Paths::build(list))).collect()
-        };
+        let build =
+            |lists: Names<Vec<_>>| lists.into_iter().map(|(host, list)| (host, Paths::build(list))).collect();
         Hosts { exact: build(exact), suffix: build(suffix), any: Paths::build(any) }
     }
 

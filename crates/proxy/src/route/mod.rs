@@ -19,6 +19,8 @@ mod condition;
 mod explain;
 mod hosts;
 mod key;
+mod methods;
+mod names;
 mod paths;
 mod query_string;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub use explain::{Explanation, Loser};
 use condition::{Condition, Test, View};
 use hosts::Hosts;
 use key::Key;
+use methods::Methods;
 use paths::{Candidate, List};
 
 /// A route as the router needs it.
@@ -51,14 +54,25 @@ pub struct Entry<'a> {
 
 /// A rule that cannot be compiled.
 #[derive(Debug, thiserror::Error)]
-#[error("route `{name}`: {error}")]
+#[error("route `{name}`: {reason}")]
 pub struct CompileError {
     /// The route's number.
     pub index: usize,
     /// Its name.
     pub name: Arc<str>,
-    /// What is wrong; only regular expressions can be.
-    pub error: regex::Error,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// Why a rule cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// A regular expression is none, or too large.
+    #[error(transparent)]
+    Regex(#[from] regex::Error),
+    /// The rules of one listener speak of more than 64 methods.
+    #[error("the rules speak of more than 64 different methods")]
+    TooManyMethods,
 }
 
 /// What a route is found by.
@@ -148,8 +162,7 @@ pub struct Router {
     hosts: Hosts,
     /// In order of rank.
     routes: Vec<Compiled>,
-    /// Every method that a rule may speak of, for `Allow`.
-    methods: Vec<Arc<str>>,
+    methods: Methods,
 }
 
 /// One route.
@@ -162,9 +175,6 @@ struct Compiled {
     /// Has its rule a template with parameters?
     has_parameters: bool,
 }
-
-/// Methods that `Allow` may name though no rule does.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The search so far.
 struct Search<'a> {
@@ -181,13 +191,13 @@ impl Router {
         let mut sorted: Vec<&Entry<'_>> = entries.iter().collect();
         // Stable: ties stay in the order written.
         sorted.sort_by_key(|entry| std::cmp::Reverse(entry.priority));
-        let mut routes = Vec::with_capacity(sorted.len());
+        let (mut routes, mut methods) = (Vec::with_capacity(sorted.len()), Methods::default());
         for entry in sorted {
             let name: Arc<str> = entry.name.into();
-            let condition = Condition::compile(entry.rule).map_err(|error| CompileError {
+            let condition = Condition::compile(entry.rule, &mut methods).map_err(|reason| CompileError {
                 index: entry.index,
                 name: name.clone(),
-                error,
+                reason,
             })?;
             let mut has_parameters = false;
             condition.each(&mut |test| {
@@ -202,7 +212,6 @@ impl Router {
                 has_parameters,
             });
         }
-        let methods = methods(&routes);
         let hosts =
             Hosts::build((0..).zip(&routes).flat_map(|(rank, route)| candidates(rank, &route.condition)));
         Ok(Router { hosts, routes, methods })
@@ -211,7 +220,7 @@ impl Router {
     /// The route of a request.
     pub fn find<'a>(&'a self, q: &Query<'a>) -> Found<'a> {
         let mut scratch = String::new();
-        let view = View { query: q, path: path::routing(q.path, &mut scratch) };
+        let view = self.view(q, &mut scratch);
         match self.best(view) {
             Some(route) => {
                 let template = if route.has_parameters { route.condition.template(view) } else { None };
@@ -232,6 +241,10 @@ impl Router {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    fn view<'a>(&self, query: &'a Query<'a>, scratch: &'a mut String) -> View<'a> {
+        View { query, path: path::routing(query.path, scratch), method: self.methods.bit(query.method) }
     }
 
     fn best(&self, view: View<'_>) -> Option<&Compiled> {
@@ -262,7 +275,7 @@ impl Router {
             |found, list| found.push(list),
         );
         let but_method = |test: &Test| match test {
-            Test::Method(_) => None,
+            Test::Methods(_) => None,
             test => Some(test.holds(view)),
         };
         // Once for every candidate, then for the few that are left once for each method.
@@ -272,12 +285,8 @@ impl Router {
             .map(|candidate| &candidate.rest)
             .filter(|rest| rest.decide(&but_method).is_none())
             .collect();
-        let takes = |method: &str| {
-            let query = Query { method, ..*view.query };
-            let view = View { query: &query, path: view.path };
-            open.iter().any(|rest| rest.holds(view))
-        };
-        self.methods.iter().map(|method| &**method).filter(|method| takes(method)).collect()
+        let takes = |method: u64| open.iter().any(|rest| rest.holds(View { method, ..view }));
+        self.methods.all().filter(|(bit, _)| takes(*bit)).map(|(_, name)| name).collect()
     }
 }
 
@@ -289,20 +298,6 @@ fn candidates(rank: u32, condition: &Condition) -> Vec<(Key, Candidate)> {
         .filter(|(rest, _)| !matches!(rest, Condition::Never))
         .map(|(rest, key)| (key, Candidate { rank, rest }))
         .collect()
-}
-
-fn methods(routes: &[Compiled]) -> Vec<Arc<str>> {
-    let mut methods: Vec<Arc<str>> = METHODS.iter().map(|&method| method.into()).collect();
-    for route in routes {
-        route.condition.each(&mut |test| {
-            if let Test::Method(method) = test {
-                if !methods.contains(method) {
-                    methods.push(method.clone());
-                }
-            }
-        });
-    }
-    methods
 }
 
 fn is_parameter(segment: &Segment) -> bool {

@@ -75,7 +75,8 @@ mod naive {
         if let Some(&index) = order.iter().find(|&&index| holds(&rules[index].0, asked, &routed)) {
             return Said::Route(index, parameters(&rules[index].0, asked, &routed).unwrap_or_default());
         }
-        let mut methods: Vec<String> = METHODS.iter().map(|m| (*m).to_owned()).collect();
+        let mut methods: Vec<String> =
+            "GET HEAD POST PUT PATCH DELETE OPTIONS".split(' ').map(str::to_owned).collect();
         order.iter().for_each(|&index| mentioned(&rules[index].0, &mut methods));
         methods.retain(|method| {
             let asked = Asked { method: method.clone(), ..asked.clone() };
@@ -457,6 +458,17 @@ fn a_regex_that_does_not_compile_names_its_route() {
     let error = Router::compile(&entries).unwrap_err();
     assert_eq!(error.index, 7);
     assert!(error.to_string().starts_with("route `bad@file`: "), "{error}");
+}
+
+#[test]
+fn methods_are_as_many_as_bits() {
+    let rule = |count: usize| {
+        Rule::Or((0..count).map(|i| Rule::Match(Matcher::Method(format!("M{i}").as_str().into()))).collect())
+    };
+    let compile =
+        |rule: &Rule| Router::compile(&[Entry { index: 0, rule, priority: 1, name: "r" }]).map(drop);
+    assert!(compile(&rule(57)).is_ok());
+    assert!(matches!(compile(&rule(58)).unwrap_err().reason, Reason::TooManyMethods));
 }
 
 /// Ten hosts times ten paths times three methods in one rule, and a rule with more keys than are kept.
