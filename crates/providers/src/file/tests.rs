@@ -172,7 +172,9 @@ fn a_file_being_written_is_not_read_as_empty() {
     while !writer.is_finished() {
         match File::read_now(&file) {
             Snapshot::Text { text, .. } => assert!(!text.is_empty()),
-            Snapshot::Unreadable { reason, .. } => assert_eq!(&*reason, "it is empty", "and then the old one stays"),
+            Snapshot::Unreadable { reason, .. } => {
+                assert_eq!(&*reason, "it is empty", "and then the old one stays")
+            }
             other => panic!("{other:?}"),
         }
     }
