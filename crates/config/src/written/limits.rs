@@ -17,7 +17,7 @@ pub struct Limits {
     pub header_bytes: Option<Lit<Size>>,
     /// Fields in a request's head; more is answered 431. Default 100, at most 256.
     pub header_count: Option<usize>,
-    /// Length of the request target; more is answered 414. Default 8 KiB.
+    /// Length of the request target; more is answered 414. Default 8 KiB, or `header_bytes` when that is less.
     pub uri_bytes: Option<Lit<Size>>,
     /// Length of a request's body, or `unlimited`; more is answered 413. Default `unlimited`.
     pub body_bytes: Option<Lit<MaybeSize>>,
