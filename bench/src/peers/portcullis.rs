@@ -47,7 +47,6 @@ fn configuration(site: &Site) -> String {
     let (field, value) = ANSWER_FIELD;
     format!(
         "\
-[server]
 workers = {workers}
 
 [listeners.web]

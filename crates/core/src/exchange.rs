@@ -55,6 +55,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// A number that is unique in this process, for logs.
     pub id: u64,
+    /// The forwarding fields of the last request, for the next that needs the same.
+    pub prepared: crate::forwarded::Prepared,
 }
 
 /// What is known of a TLS connection.
@@ -164,6 +166,7 @@ impl Exchange {
             tls: None,
             protocol: Protocol::Http1,
             id: 1,
+            prepared: Default::default(),
         };
         Exchange::new(request, Arc::new(connection), Arc::new(NoLink), Instant::now())
     }

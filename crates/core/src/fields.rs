@@ -15,6 +15,8 @@ use crate::{known::Known, line::Line};
 pub struct Fields {
     bytes: Vec<u8>,
     list: Vec<Entry>,
+    /// Text that is not a field: path, query, authority. Apart from the bytes, so that it is known to be UTF-8.
+    text: String,
     /// One bit per known name that is present and live.
     present: u64,
 }
@@ -41,16 +43,18 @@ const KEPT_BYTES: usize = 16 * 1024;
 /// How many buffers one thread keeps.
 const KEPT_BUFFERS: usize = 128;
 
+type Buffers = (Vec<u8>, Vec<Entry>, String);
+
 thread_local! {
-    static SPARE: RefCell<Vec<(Vec<u8>, Vec<Entry>)>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Fields {
     /// An empty list, over a used buffer of this thread where there is one.
     pub fn new() -> Fields {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let (bytes, list) = spare.unwrap_or_default();
-        Fields { bytes, list, present: 0 }
+        let (bytes, list, text) = spare.unwrap_or_default();
+        Fields { bytes, list, text, present: 0 }
     }
 
     /// Copies the raw bytes of a head into the buffer; returns the offset at which they stand there.
@@ -72,6 +76,45 @@ impl Fields {
     pub fn store(&mut self, text: &[u8]) -> Span {
         let start = self.adopt(text);
         Span { start, end: self.bytes.len() as u32 }
+    }
+
+    /// Keeps text that is not a field. Its range is for [`Fields::text`] alone.
+    pub fn store_text(&mut self, text: &str) -> Span {
+        let start = self.text.len() as u32;
+        self.text.push_str(text);
+        Span { start, end: self.text.len() as u32 }
+    }
+
+    /// Keeps text in lower case (ASCII).
+    pub fn store_lower(&mut self, text: &str) -> Span {
+        let span = self.store_text(text);
+        if let Some(stored) = self.text.get_mut(span.start as usize..) {
+            stored.make_ascii_lowercase();
+        }
+        span
+    }
+
+    /// Keeps a part of the buffer as text in lower case; nothing of it when it is not UTF-8.
+    pub fn store_lower_of(&mut self, part: Span) -> Span {
+        let Fields { bytes, text, .. } = self;
+        let start = text.len() as u32;
+        let part = bytes.get(part.start as usize..part.end as usize).unwrap_or_default();
+        text.push_str(std::str::from_utf8(part).unwrap_or_default());
+        if let Some(stored) = text.get_mut(start as usize..) {
+            stored.make_ascii_lowercase();
+        }
+        Span { start, end: text.len() as u32 }
+    }
+
+    /// Text kept with [`Fields::store_text`]; empty when the range lies outside.
+    pub fn text(&self, span: Span) -> &str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
+    /// Declares a field that already stands in the buffer and whose name has been classified before.
+    pub fn push_known(&mut self, name: Span, value: Span, known: Known) {
+        self.present |= known.bit();
+        self.list.push(Entry { name, value, known, live: true });
     }
 
     /// The bytes of a range of this buffer; empty when it lies outside.
@@ -253,6 +296,7 @@ impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.text.clear();
         self.present = 0;
     }
 
@@ -319,7 +363,8 @@ impl Drop for Fields {
             return;
         }
         self.clear();
-        let kept = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list));
+        let kept =
+            (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list), std::mem::take(&mut self.text));
         // The thread may be ending; then the buffer simply goes.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
@@ -335,6 +380,7 @@ impl Clone for Fields {
         let mut copy = Fields::new();
         copy.bytes.extend_from_slice(&self.bytes);
         copy.list.extend_from_slice(&self.list);
+        copy.text.push_str(&self.text);
         copy.present = self.present;
         copy
     }

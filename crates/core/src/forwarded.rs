@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use crate::{Error, Exchange, Fields, Kind, Known, forwarded::node::list};
 
-pub use write::send;
+pub use write::{Prepared, send};
 
 /// How often a request may pass gateways of our name before it is taken for a loop. More than one, since a gateway at
 /// the edge and one inside may well carry the same (default) name.

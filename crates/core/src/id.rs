@@ -38,12 +38,11 @@ impl Exchange {
 fn format_v7(millis: u64, a: u64, b: u64) -> Box<str> {
     let high = (millis << 16) | 0x7000 | (a & 0x0fff);
     let low = (b & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    let mut bits = (u128::from(high) << 64) | u128::from(low);
     let mut text = *b"00000000-0000-0000-0000-000000000000";
-    for byte in text.iter_mut().rev().filter(|byte| **byte != b'-') {
-        let digit = (bits & 0xf) as u8;
-        *byte = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
-        bits >>= 4;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (place, byte) in text.iter_mut().filter(|byte| **byte != b'-').enumerate() {
+        let bits = if place < 16 { high >> (60 - 4 * place) } else { low >> (60 - 4 * (place - 16)) };
+        *byte = DIGITS.get((bits & 0xf) as usize).copied().unwrap_or(b'0');
     }
     std::str::from_utf8(&text).unwrap_or_default().into()
 }

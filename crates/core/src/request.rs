@@ -40,7 +40,7 @@ impl Request {
 
     /// A request for `/` with these fields.
     pub fn with_fields(method: Method, mut fields: Fields) -> Request {
-        let path = fields.store(b"/");
+        let path = fields.store_text("/");
         Request {
             method,
             fields,
@@ -58,8 +58,8 @@ impl Request {
 
     /// Sets the canonical path and query as they arrived: also the "original" ones, for logs.
     pub fn arrive(&mut self, path: &str, query: Option<&str>) {
-        self.path = self.fields.store(path.as_bytes());
-        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+        self.path = self.fields.store_text(path);
+        self.query = query.map(|query| self.fields.store_text(query));
         self.original_path = self.path;
         self.original_query = self.query;
     }
@@ -86,12 +86,12 @@ impl Request {
 
     /// Replaces the path to be forwarded. The caller hands over a canonical path.
     pub fn set_path(&mut self, path: &str) {
-        self.path = self.fields.store(path.as_bytes());
+        self.path = self.fields.store_text(path);
     }
 
     /// Replaces the query to be forwarded.
     pub fn set_query(&mut self, query: Option<&str>) {
-        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+        self.query = query.map(|query| self.fields.store_text(query));
     }
 
     /// Takes the first `bytes` bytes of the path away, which must leave a rest that starts with `/` or is empty (then
@@ -99,12 +99,12 @@ impl Request {
     pub fn strip_path(&mut self, bytes: usize) {
         let rest = Span { start: self.path.start + bytes as u32, end: self.path.end };
         if rest.start >= rest.end {
-            self.path = self.fields.store(b"/");
-        } else if self.fields.slice(rest).first() == Some(&b'/') {
+            self.path = self.fields.store_text("/");
+        } else if self.text(rest).starts_with('/') {
             self.path = rest;
         } else {
-            let joined = [b"/", self.fields.slice(rest)].concat();
-            self.path = self.fields.store(&joined);
+            let joined = format!("/{}", self.text(rest));
+            self.path = self.fields.store_text(&joined);
         }
     }
 
@@ -120,25 +120,18 @@ impl Request {
 
     /// Sets the authority; it is stored in lower case. The caller has validated it.
     pub fn set_authority(&mut self, authority: &str) {
-        self.authority = self.fields.store(authority.to_ascii_lowercase().as_bytes());
-        let host = host_of(authority);
-        self.host_end = self.authority.start + host.len() as u32;
+        self.authority = self.fields.store_lower(authority);
+        self.host_end = self.authority.start + host_of(self.authority()).len() as u32;
     }
 
-    /// Sets the authority to text that already stands in the buffer of the fields. The caller has validated it.
+    /// Sets the authority from a part of the buffer of the fields. The caller has validated it.
     pub fn adopt_authority(&mut self, authority: Span) {
-        let text = self.text(authority);
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            let text = text.to_owned();
-            self.set_authority(&text);
-            return;
-        }
-        self.host_end = authority.start + host_of(text).len() as u32;
-        self.authority = authority;
+        self.authority = self.fields.store_lower_of(authority);
+        self.host_end = self.authority.start + host_of(self.authority()).len() as u32;
     }
 
     fn text(&self, span: Span) -> &str {
-        std::str::from_utf8(self.fields.slice(span)).unwrap_or_default()
+        self.fields.text(span)
     }
 }
 

@@ -63,6 +63,7 @@ pub fn trusted(x: &mut Exchange) {
         tls: None,
         protocol: c.protocol,
         id: c.id,
+        prepared: Default::default(),
     });
 }
 

@@ -197,6 +197,7 @@ fn arrive(runtime: &Runtime, listener: &Listener, question: &Question) -> Result
         tls: listener.tls.is_some().then(TlsFacts::default),
         protocol: Protocol::Http1,
         id: 0,
+        prepared: Default::default(),
     };
     let mut x = Exchange::new(request, Arc::new(connection), Arc::new(NoLink), Instant::now());
     let trust = Trust {

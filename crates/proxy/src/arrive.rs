@@ -112,7 +112,11 @@ fn checked_authority(authority: &[u8]) -> Result<&str, Error> {
     };
     let host_is_fine = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b));
     let port_is_fine = match port.strip_prefix(':') {
-        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok()),
+        Some(digits) => {
+            digits.len() <= 5
+                && digits.bytes().all(|b| b.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+        }
         None => port.is_empty(),
     };
     if host_is_fine && port_is_fine { Ok(text) } else { Err(bad()) }
@@ -127,7 +131,9 @@ mod tests {
         for good in ["", "a", "A.example:80", "[::1]:8080", "[::1]", "10.0.0.1:1", "a_b"] {
             assert!(checked_authority(good.as_bytes()).is_ok(), "{good}");
         }
-        for bad in ["a b", "a,b", "u@h", "a/b", "a:b", "a:99999", "a:1:2", "[::1", "[x]", "a\\b", "a?b", "a#b", "é"] {
+        for bad in
+            ["a b", "a,b", "u@h", "a/b", "a:b", "a:99999", "a:1:2", "[::1", "[x]", "a\\b", "a?b", "a#b", "é"]
+        {
             assert!(checked_authority(bad.as_bytes()).is_err(), "{bad}");
         }
     }

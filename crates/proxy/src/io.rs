@@ -158,12 +158,22 @@ impl Input {
 }
 
 /// Reads once into the spare room of a buffer, at most `limit` bytes; 0 is the end.
-pub fn poll_read_into(io: &mut Io, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<io::Result<usize>> {
+pub fn poll_read_into(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    out: &mut Vec<u8>,
+    limit: usize,
+) -> Poll<io::Result<usize>> {
     tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut out.limit(limit))
 }
 
 /// Writes as much of `data[*sent..]` as goes now; ready when all of it is gone.
-pub fn poll_write_all(io: &mut Io, cx: &mut Context<'_>, data: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+pub fn poll_write_all(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    data: &[u8],
+    sent: &mut usize,
+) -> Poll<io::Result<()>> {
     while let Some(rest) = data.get(*sent..).filter(|rest| !rest.is_empty()) {
         match Pin::new(&mut *io).poll_write(cx, rest) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

@@ -41,7 +41,12 @@ impl Stream for Limited {
         })
     }
 
-    fn poll_append(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         self.inner.poll_append(cx, out, limit).map(|step| match step {
             Ok(Appended::Data(bytes)) => self.spend(bytes).map(|()| Appended::Data(bytes)),
             other => other,

@@ -34,7 +34,12 @@ use crate::{
 };
 
 /// Serves one request: from its head to the head of its answer. Whoever writes the answer ends the ticket.
-pub async fn serve(worker: &Arc<Worker>, runtime: Arc<Runtime>, x: Exchange, watch: &Watch) -> (Answer, Ticket) {
+pub async fn serve(
+    worker: &Arc<Worker>,
+    runtime: Arc<Runtime>,
+    x: Exchange,
+    watch: &Watch,
+) -> (Answer, Box<Ticket>) {
     let mut ticket = Ticket::begin(worker.index, runtime.clone(), x);
     let Some(listener) = runtime.listeners.get(&ticket.x.connection.listener) else {
         // The listener vanished with the last reload; this connection is about to drain.
@@ -57,6 +62,7 @@ pub async fn serve(worker: &Arc<Worker>, runtime: Arc<Runtime>, x: Exchange, wat
         }
         Err(error) => refuse(&runtime, &mut ticket, &error),
     };
+    ticket.credit(&answer);
     (answer, ticket)
 }
 
@@ -85,7 +91,8 @@ fn route(runtime: &Runtime, listener: &Listener, ticket: &mut Ticket) -> Result<
     }
     match found {
         Found::Route { index, parameters } => {
-            let parameters: Vec<_> = parameters.map(|(name, value)| (name.clone(), value.to_owned())).collect();
+            let parameters: Vec<_> =
+                parameters.map(|(name, value)| (name.clone(), value.to_owned())).collect();
             x.parameters = parameters;
             Ok(Choice::Route(index))
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_core::{Error, Exchange, Kind};
+use portcullis_core::{Answer, Error, Exchange, Kind, Source};
 
 use crate::{
     clock::Watch,
@@ -31,19 +31,27 @@ pub struct Ticket {
     worker: usize,
     keeper: Keeper,
     fault: Option<Error>,
+    /// Who answered, when it was neither an endpoint nor an error.
+    answered_by: Option<&'static str>,
     ended: bool,
 }
 
 /// What the end needs of the configuration: all of it, or just the parts, so that a tunnel does not hold an old one.
 enum Keeper {
     Runtime(Arc<Runtime>, Option<usize>),
-    Parts { metrics: Option<Arc<RouteMetrics>>, log: Option<Arc<AccessLog>>, service: Option<Arc<str>>, endpoint: Option<Arc<str>> },
+    Parts {
+        metrics: Option<Arc<RouteMetrics>>,
+        log: Option<Arc<AccessLog>>,
+        service: Option<Arc<str>>,
+        endpoint: Option<Arc<str>>,
+    },
 }
 
 impl Ticket {
     /// For an exchange that has just begun.
-    pub fn begin(worker: usize, runtime: Arc<Runtime>, x: Exchange) -> Ticket {
-        Ticket {
+    /// Boxed: it travels from hand to hand, and is large.
+    pub fn begin(worker: usize, runtime: Arc<Runtime>, x: Exchange) -> Box<Ticket> {
+        Box::new(Ticket {
             x,
             total: u64::MAX,
             body_idle: Duration::ZERO,
@@ -53,8 +61,9 @@ impl Ticket {
             worker,
             keeper: Keeper::Runtime(runtime, None),
             fault: None,
+            answered_by: None,
             ended: false,
-        }
+        })
     }
 
     /// The exchange goes this way.
@@ -75,6 +84,13 @@ impl Ticket {
             detail: error.detail.clone(),
             retry_after: error.retry_after,
         });
+    }
+
+    /// Remembers who made the answer, for the log.
+    pub fn credit(&mut self, answer: &Answer) {
+        if let Source::Gateway(by) = answer.source {
+            self.answered_by = Some(by);
+        }
     }
 
     /// Lets the configuration go, keeping what the end needs.
@@ -106,7 +122,7 @@ impl Ticket {
     }
 
     /// The last byte of the answer has left, or an error ended it.
-    pub fn end(mut self, bytes_in: u64, bytes_out: u64, result: Result<(), Error>) {
+    pub fn end(mut self: Box<Self>, bytes_in: u64, bytes_out: u64, result: Result<(), Error>) {
         if let Err(error) = &result {
             self.blame(error);
         }
@@ -127,7 +143,10 @@ impl Ticket {
                 metrics.begin(self.worker);
             }
             let method = &self.x.request.method;
-            metrics.end(self.worker, &RequestSeen { method, status, duration: total, bytes_in, bytes_out, error: kind });
+            metrics.end(
+                self.worker,
+                &RequestSeen { method, status, duration: total, bytes_in, bytes_out, error: kind },
+            );
         }
         self.log(status, total, bytes_in, bytes_out);
     }
@@ -143,7 +162,9 @@ impl Ticket {
                 });
                 (runtime.access_log.as_ref(), service, endpoint, builtin)
             }
-            Keeper::Parts { log, service, endpoint, .. } => (log.as_ref(), service.as_ref(), endpoint.as_ref(), None),
+            Keeper::Parts { log, service, endpoint, .. } => {
+                (log.as_ref(), service.as_ref(), endpoint.as_ref(), None)
+            }
         };
         let Some(log) = log else { return };
         let fault = self.fault.as_ref();
@@ -152,13 +173,15 @@ impl Ticket {
             &Line {
                 x: &self.x,
                 status,
-                reason: fault.map(|fault| fault.mapping().slug).or(answered),
+                reason: fault.map(|fault| fault.mapping().slug).or(answered).or(self.answered_by),
                 detail: fault.and_then(|fault| fault.detail.as_deref()),
                 service: service.map(AsRef::as_ref),
                 endpoint: endpoint.map(AsRef::as_ref),
                 bytes_in,
                 bytes_out,
-                time_route: self.forwarded_at.map_or(total, |at| at.saturating_duration_since(self.x.started)),
+                time_route: self
+                    .forwarded_at
+                    .map_or(total, |at| at.saturating_duration_since(self.x.started)),
                 time_connect: self.way.connect,
                 time_first_byte: self.way.first_byte,
                 time_total: total,

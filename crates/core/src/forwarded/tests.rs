@@ -32,6 +32,7 @@ fn from(peer: SocketAddr, trusted: bool, tls: bool, fields: &[(&str, &str)]) -> 
         tls: tls.then(TlsFacts::default),
         protocol: Protocol::Http1,
         id: 1,
+        prepared: Default::default(),
     };
     Exchange::new(request, Arc::new(connection), Arc::new(NoLink), Instant::now())
 }

@@ -1,17 +1,16 @@
 //! Writing the forwarding fields of a request that goes on to an endpoint.
 
-use std::{cell::RefCell, io::Write, net::IpAddr};
+use std::{
+    io::Write,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{
     Exchange, Known,
     fields::Span,
     forwarded::node::{address, is_obfuscated, list},
 };
-
-thread_local! {
-    /// Where the lines are put together before they enter the fields in one copy.
-    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Fields written here, whatever stood there before.
 const WRITTEN: u64 = Known::XForwardedFor.bit()
@@ -25,30 +24,66 @@ const WRITTEN: u64 = Known::XForwardedFor.bit()
 /// element appended) and `Via`. `gateway` is the gateway's name. To be called once per exchange, after
 /// [`receive`](super::receive) and the middlewares.
 pub fn send(x: &mut Exchange, gateway: &str) {
-    let text = TEXT.try_with(|text| text.try_borrow_mut().map(|mut text| std::mem::take(&mut *text)).ok());
-    let mut lines = Lines { text: text.ok().flatten().unwrap_or_default(), spans: [(0, 0, 0); 7], count: 0 };
-    lines.text.clear();
-    compose(x, gateway, &mut lines);
+    let connection = x.connection.clone();
+    let plain = !x.request.fields.has_any(WRITTEN | Known::Via.bit()) && x.client == connection.peer.ip();
+    let mut last = connection.prepared.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Requests on one connection mostly name one host: then all of these fields are those of the request before.
+    let again = plain && last.is_for(x, gateway);
+    if !again {
+        last.text.clear();
+        last.count = 0;
+        compose(x, gateway, &mut last);
+        last.remember(x, gateway, plain);
+    }
     let fields = &mut x.request.fields;
     fields.remove_set(WRITTEN);
-    let at = fields.adopt(&lines.text);
-    for &(start, value, end) in lines.spans.iter().take(lines.count) {
+    let at = fields.adopt(&last.text);
+    for &(known, start, value, end) in last.spans.iter().take(last.count) {
         let name = Span { start: at + start, end: at + value - 2 };
-        fields.push_spans(name, Span { start: at + value, end: at + end });
+        fields.push_known(name, Span { start: at + value, end: at + end }, known);
     }
-    let _ = TEXT.try_with(|text| text.try_borrow_mut().map(|mut kept| *kept = lines.text));
 }
 
+/// The forwarding fields of a connection's last request.
+#[derive(Debug, Default)]
+pub struct Prepared(Mutex<Lines>);
+
 /// Lines put together: text, and where each line, its value and the value's end stand.
+#[derive(Debug, Default)]
 struct Lines {
     text: Vec<u8>,
-    spans: [(u32, u32, u32); 7],
+    /// Name, start, start of the value, end of the value.
+    spans: [(Known, u32, u32, u32); 7],
     count: usize,
+    /// What they depend on, where that is only this.
+    authority: String,
+    gateway: String,
+    secure: bool,
+    is_plain: bool,
 }
 
 impl Lines {
+    /// Are they those of this plain request too?
+    fn is_for(&self, x: &Exchange, gateway: &str) -> bool {
+        self.is_plain
+            && self.secure == x.secure
+            && self.authority == x.request.authority()
+            && self.gateway == gateway
+    }
+
+    fn remember(&mut self, x: &Exchange, gateway: &str, plain: bool) {
+        self.is_plain = plain;
+        self.secure = x.secure;
+        if plain {
+            self.authority.clear();
+            self.authority.push_str(x.request.authority());
+            self.gateway.clear();
+            self.gateway.push_str(gateway);
+        }
+    }
+
     /// One line; `name` ends with `: `.
-    fn line(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
+    fn line(&mut self, known: Known, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(name.as_bytes());
         let at = self.text.len() as u32;
@@ -56,7 +91,7 @@ impl Lines {
         let end = self.text.len() as u32;
         self.text.extend_from_slice(b"\r\n");
         if let Some(slot) = self.spans.get_mut(self.count) {
-            *slot = (start, at, end);
+            *slot = (known, start, at, end);
             self.count += 1;
         }
     }
@@ -66,7 +101,7 @@ fn compose(x: &Exchange, gateway: &str, lines: &mut Lines) {
     let (fields, connection) = (&x.request.fields, &*x.connection);
     let authority = x.request.authority();
     let direct = x.client == connection.peer.ip() || x.client == connection.peer.ip().to_canonical();
-    lines.line("X-Forwarded-For: ", |text| {
+    lines.line(Known::XForwardedFor, "X-Forwarded-For: ", |text| {
         for value in fields.known_all(Known::XForwardedFor).filter(|value| !value.is_empty()) {
             text.extend_from_slice(value);
             text.extend_from_slice(b", ");
@@ -76,25 +111,27 @@ fn compose(x: &Exchange, gateway: &str, lines: &mut Lines) {
         }
         text.extend_from_slice(connection.peer_text.as_bytes());
     });
-    lines.line("X-Real-IP: ", |text| {
+    lines.line(Known::XRealIp, "X-Real-IP: ", |text| {
         if direct {
             text.extend_from_slice(connection.peer_text.as_bytes());
         } else {
             let _ = write!(text, "{}", x.client);
         }
     });
-    lines.line("X-Forwarded-Proto: ", |text| text.extend_from_slice(x.scheme().as_bytes()));
+    lines.line(Known::XForwardedProto, "X-Forwarded-Proto: ", |text| {
+        text.extend_from_slice(x.scheme().as_bytes())
+    });
     let host = fields.known(Known::XForwardedHost).unwrap_or(authority.as_bytes());
     if !host.is_empty() {
-        lines.line("X-Forwarded-Host: ", |text| push_clean(text, host));
+        lines.line(Known::XForwardedHost, "X-Forwarded-Host: ", |text| push_clean(text, host));
     }
-    lines.line("X-Forwarded-Port: ", |text| {
+    lines.line(Known::XForwardedPort, "X-Forwarded-Port: ", |text| {
         let said = fields.known(Known::XForwardedPort);
         let port = said.or_else(|| port_of(host)).unwrap_or(if x.secure { b"443" } else { b"80" });
         push_clean(text, port);
     });
-    lines.line("Forwarded: ", |text| forwarded(x, gateway, direct, text));
-    lines.line("Via: ", |text| {
+    lines.line(Known::Forwarded, "Forwarded: ", |text| forwarded(x, gateway, direct, text));
+    lines.line(Known::Via, "Via: ", |text| {
         text.extend_from_slice(connection.protocol.version().as_bytes());
         text.push(b' ');
         push_clean(text, gateway.as_bytes());

@@ -8,11 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::upstream::{Open, Upstream, Where};
-use crate::{
-    h1::client::Conn,
-    h2::client::H2Client,
-    io::Io,
-};
+use crate::{h1::client::Conn, h2::client::H2Client, io::Io};
 
 /// A connection of either version.
 pub enum Connected {
@@ -37,7 +33,12 @@ pub async fn connect(upstream: &Arc<Upstream>, worker: usize, http1_only: bool) 
     }
 }
 
-async fn establish(upstream: &Arc<Upstream>, worker: usize, http1_only: bool, open: Open) -> Result<Connected, Error> {
+async fn establish(
+    upstream: &Arc<Upstream>,
+    worker: usize,
+    http1_only: bool,
+    open: Open,
+) -> Result<Connected, Error> {
     let h2_asked = !http1_only && (upstream.scheme == Scheme::H2c || upstream.http == UpstreamHttp::Http2);
     let io = match &upstream.target {
         Where::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(refused)?),
@@ -48,8 +49,11 @@ async fn establish(upstream: &Arc<Upstream>, worker: usize, http1_only: bool, op
         (Some((config, name)), Io::Tcp(stream)) => {
             let connector = TlsConnector::from(config.clone());
             let offer_h2 = !http1_only && upstream.http != UpstreamHttp::Http1;
-            let alpn: Vec<Vec<u8>> =
-                if offer_h2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+            let alpn: Vec<Vec<u8>> = if offer_h2 {
+                vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+            } else {
+                vec![b"http/1.1".to_vec()]
+            };
             let stream = connector.with_alpn(alpn).connect(name.clone(), stream).await.map_err(tls_error)?;
             let chose_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             upstream.pools.speaks_h2.store(chose_h2, Relaxed);
@@ -65,7 +69,14 @@ async fn establish(upstream: &Arc<Upstream>, worker: usize, http1_only: bool, op
         let client = Arc::new(H2Client::handshake(io, upstream.pool.max_age, open).await?);
         return Ok(Connected::H2(client));
     }
-    Ok(Connected::H1(Box::new(Conn::new(io, upstream.pools.clone(), worker, upstream.pool.max_idle, open, Instant::now()))))
+    Ok(Connected::H1(Box::new(Conn::new(
+        io,
+        upstream.pools.clone(),
+        worker,
+        upstream.pool.max_idle,
+        open,
+        Instant::now(),
+    ))))
 }
 
 async fn by_name(name: &str, port: u16) -> Result<TcpStream, Error> {
@@ -99,10 +110,10 @@ fn refused(error: io::Error) -> Error {
 }
 
 fn tls_error(error: io::Error) -> Error {
-    let certificate = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented));
+    let certificate =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|inner| {
+            matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+        });
     let kind = if certificate { Kind::TlsCertificate } else { Kind::TlsProtocol };
     Error::because(kind, error.to_string())
 }

@@ -15,7 +15,7 @@ use portcullis_core::{
 
 use crate::{
     clock::Watch,
-    h1::client::{self, Ask},
+    h1::client::{self, Ask, Failed},
     runtime::{Route, Runtime, Service},
     worker::Worker,
 };
@@ -89,7 +89,9 @@ pub async fn forward(forward: &Forward<'_>, x: &mut Exchange, way: &mut Way) -> 
         service.observe(forward.worker.index, index, &result, way.first_byte, now);
         match result {
             Ok(mut answer) => {
-                if let Some(cookie) = service.sticky.as_ref().filter(|_| bound != Some(index)).and_then(|s| s.set_cookie(index)) {
+                if let Some(cookie) =
+                    service.sticky.as_ref().filter(|_| bound != Some(index)).and_then(|s| s.set_cookie(index))
+                {
                     answer.fields.append("set-cookie", cookie);
                 }
                 return Ok(answer);
@@ -135,19 +137,21 @@ async fn attempt(
     }
     let mut fresh = false;
     loop {
-        let (connected, reused) = lease(forward, upstream, http1_only, fresh, started, way, x.client_link.as_ref()).await?;
+        let (connected, reused) =
+            lease(forward, upstream, http1_only, fresh, started, way, x.client_link.as_ref()).await?;
         way.reused = reused;
         let host = host(forward, upstream, x);
         let result = match connected {
-            Connected::H2(client) => {
-                over_h2::send(forward, upstream, &client, x, host).await.map_err(|error| client::Failed { error, stale: false })
-            }
+            Connected::H2(client) => over_h2::send(forward, upstream, &client, x, host).await,
             Connected::H1(conn) => {
                 let ask = Ask {
                     host,
                     base: &upstream.base_path,
                     timeouts: upstream.timeouts,
-                    response_header: forward.route.response_header_timeout.unwrap_or(upstream.timeouts.response_header),
+                    response_header: forward
+                        .route
+                        .response_header_timeout
+                        .unwrap_or(upstream.timeouts.response_header),
                     client_body_idle: forward.client_body_idle,
                     watch: forward.watch,
                     total: forward.total,
@@ -157,7 +161,7 @@ async fn attempt(
             }
         };
         match result {
-            Err(failed) if failed.stale && is_repeatable(&x.request.method) && !fresh => fresh = true,
+            Err(Failed { error, stale }) if may_repeat(stale && reused && !fresh, &error, x) => fresh = true,
             result => {
                 way.first_byte = started.elapsed();
                 return result.map_err(|failed| failed.error);
@@ -166,9 +170,17 @@ async fn attempt(
     }
 }
 
+/// May a request go to the same endpoint once more, over another connection?
+fn may_repeat(stale: bool, error: &Error, x: &Exchange) -> bool {
+    stale && (error.unsent || is_repeatable(&x.request.method))
+}
+
 /// May a request be sent again although an endpoint may have seen it? (RFC 9110 §9.2.2)
 fn is_repeatable(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// `Host` towards the endpoint where it is not the client's.
@@ -202,7 +214,9 @@ async fn lease(
     }
     let begun = Instant::now();
     forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);
-    let connected = crate::serve::while_wanted(forward.watch, forward.total, link, connect(upstream, worker, http1_only)).await?;
+    let connected =
+        crate::serve::while_wanted(forward.watch, forward.total, link, connect(upstream, worker, http1_only))
+            .await?;
     way.connect += begun.elapsed();
     if let Ok(Connected::H2(client)) = &connected {
         upstream.pools.give_h2(worker, client.clone());
@@ -225,8 +239,17 @@ impl Service {
     }
 
     /// Tells balancer, passive health and metrics how an attempt went.
-    fn observe(&self, worker: usize, index: usize, result: &Result<Answer, Error>, latency: Duration, started: Instant) {
-        let (Some(endpoint), Some(upstream)) = (self.endpoints.get(index), self.upstreams.get(index)) else { return };
+    fn observe(
+        &self,
+        worker: usize,
+        index: usize,
+        result: &Result<Answer, Error>,
+        latency: Duration,
+        started: Instant,
+    ) {
+        let (Some(endpoint), Some(upstream)) = (self.endpoints.get(index), self.upstreams.get(index)) else {
+            return;
+        };
         let now = started + latency;
         let status = result.as_ref().ok().map(|answer| answer.status.as_u16());
         match result {

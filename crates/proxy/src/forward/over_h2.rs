@@ -4,21 +4,25 @@ use http::{Uri, uri::PathAndQuery};
 use portcullis_core::{Answer, Error, Exchange, Kind, Known};
 
 use super::{Forward, Upstream};
-use crate::{forward::upstream::InFlight, h1::client::Ask, h2::client::H2Client};
+use crate::{
+    forward::upstream::InFlight,
+    h1::client::{Ask, Failed},
+    h2::client::H2Client,
+};
 use portcullis_config::model::Scheme;
 
 /// Sends a request over an HTTP/2 connection.
 ///
 /// # Errors
-/// `unsent` where the endpoint certainly did not see it.
+/// See [`H2Client::send`].
 pub async fn send(
     forward: &Forward<'_>,
     upstream: &Upstream,
     client: &H2Client,
     x: &mut Exchange,
     host: Option<&str>,
-) -> Result<Answer, Error> {
-    let head = head(upstream, x, host)?;
+) -> Result<Answer, Failed> {
+    let head = head(upstream, x, host).map_err(|error| Failed { error, stale: false })?;
     let ask = Ask {
         host,
         base: &upstream.base_path,
@@ -43,13 +47,18 @@ fn head(upstream: &Upstream, x: &Exchange, host: Option<&str>) -> Result<http::R
     }
     let bad = |_| Error::because(Kind::BadPath, "not a valid HTTP/2 target");
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(if upstream.scheme == Scheme::Https { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+    parts.scheme = Some(if upstream.scheme == Scheme::Https {
+        http::uri::Scheme::HTTPS
+    } else {
+        http::uri::Scheme::HTTP
+    });
     parts.authority = Some(host.unwrap_or(request.authority()).parse().map_err(bad)?);
     parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(bad)?);
     let mut head = http::Request::new(());
     *head.method_mut() = request.method.clone();
     *head.version_mut() = http::Version::HTTP_2;
-    *head.uri_mut() = Uri::from_parts(parts).map_err(|_| Error::because(Kind::BadPath, "not a valid HTTP/2 target"))?;
+    *head.uri_mut() =
+        Uri::from_parts(parts).map_err(|_| Error::because(Kind::BadPath, "not a valid HTTP/2 target"))?;
     // The length is told only if the body keeps it.
     let told = request.fields.known(Known::ContentLength).and_then(crate::h1::framing::decimal);
     let left_out = if told == request.body.remaining() { 0 } else { Known::ContentLength.bit() };

@@ -24,7 +24,12 @@ pub struct Moved {
 
 /// Moves bytes until both directions are closed, one breaks, or `idle` passes without a byte (zero = for ever).
 /// Returns what moved, and the error that ended it, if one did.
-pub async fn run(client: &mut dyn Duplex, endpoint: &mut dyn Duplex, idle: Duration, watch: &Watch) -> (Moved, io::Result<()>) {
+pub async fn run(
+    client: &mut dyn Duplex,
+    endpoint: &mut dyn Duplex,
+    idle: Duration,
+    watch: &Watch,
+) -> (Moved, io::Result<()>) {
     let (mut up, mut down) = (Way::new(), Way::new());
     watch.set(idle);
     let result = poll_fn(|cx| {
@@ -60,7 +65,12 @@ impl Way {
         Way { buffer: buffers::take(), sent: 0, moved: 0, ended: false, shut: false }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut dyn Duplex, to: &mut dyn Duplex) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut dyn Duplex,
+        to: &mut dyn Duplex,
+    ) -> Poll<io::Result<()>> {
         while !self.shut {
             while let Some(rest) = self.buffer.get(self.sent..).filter(|rest| !rest.is_empty()) {
                 match ready!(Pin::new(&mut *to).poll_write(cx, rest))? {

@@ -86,7 +86,10 @@ struct Shard {
 impl Pools {
     /// Empty pools for so many workers.
     pub fn new(workers: usize) -> Pools {
-        Pools { shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(), speaks_h2: AtomicBool::new(false) }
+        Pools {
+            shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
+            speaks_h2: AtomicBool::new(false),
+        }
     }
 
     fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
@@ -100,7 +103,10 @@ impl Pools {
     pub fn take(&self, worker: usize, pool: &Pool, now: Instant) -> Option<Box<Conn>> {
         loop {
             let (mut conn, since) = self.shard(worker).idle.pop()?;
-            if now.saturating_duration_since(since) < pool.idle_timeout && conn.is_young(pool, now) && conn.io.is_quiet() {
+            if now.saturating_duration_since(since) < pool.idle_timeout
+                && conn.is_young(pool, now)
+                && conn.io.is_quiet()
+            {
                 return Some(conn);
             }
         }
@@ -137,7 +143,11 @@ impl Pools {
         let now = Instant::now();
         let mut shard = self.shard(worker);
         // The oldest stand first: reuse is last in, first out.
-        let old = shard.idle.iter().take_while(|(_, since)| now.saturating_duration_since(*since) >= idle_timeout).count();
+        let old = shard
+            .idle
+            .iter()
+            .take_while(|(_, since)| now.saturating_duration_since(*since) >= idle_timeout)
+            .count();
         let closed: Vec<_> = shard.idle.drain(..old).collect();
         shard.h2.retain(|client| client.is_usable());
         drop(shard);

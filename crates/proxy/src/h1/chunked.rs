@@ -102,7 +102,10 @@ impl Chunked {
             let partial_is_fine = bytes.len() <= LINE && digits(bytes) <= 16;
             return if partial_is_fine { Ok(None) } else { Err(bad("chunk size line too long")) };
         };
-        let line = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r")).ok_or_else(|| bad("bare LF after a chunk size"))?;
+        let line = bytes
+            .get(..end)
+            .and_then(|line| line.strip_suffix(b"\r"))
+            .ok_or_else(|| bad("bare LF after a chunk size"))?;
         let count = digits(line);
         if count == 0 || count > 16 || line.len() > LINE {
             return Err(bad("bad chunk size"));

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use portcullis_config::model::{Pool, ServiceTimeouts};
 use portcullis_core::{
-    Answer, Appended, Body, Error, Exchange, Fields, Frame, Kind, Known, Source, Stream,
-    exchange::ClientLink,
+    Answer, Appended, Body, Error, Exchange, Fields, Frame, Kind, Known, Source, Stream, exchange::ClientLink,
 };
 
 use super::{
@@ -202,7 +201,12 @@ impl Call {
     }
 
     /// Until the head of an answer is there; `None` when an expectation has been waiting for too long.
-    fn poll(&mut self, cx: &mut Context<'_>, ask: &Ask<'_>, link: &dyn ClientLink) -> Poll<Result<Option<AnswerHead>, Error>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: &Ask<'_>,
+        link: &dyn ClientLink,
+    ) -> Poll<Result<Option<AnswerHead>, Error>> {
         if !self.write_broken {
             let moved = self.upload.moved();
             match self.upload.poll(&mut self.conn.io, cx) {
@@ -255,9 +259,16 @@ impl Call {
                 }
             }
             match std::task::ready!(input.poll_fill(io, cx, buffers::SIZE)) {
-                Ok(0) => return Poll::Ready(Err(Error::because(Kind::ConnectionTerminated, "closed before the answer"))),
+                Ok(0) => {
+                    return Poll::Ready(Err(Error::because(
+                        Kind::ConnectionTerminated,
+                        "closed before the answer",
+                    )));
+                }
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Err(Error::because(Kind::ConnectionTerminated, error.to_string()))),
+                Err(error) => {
+                    return Poll::Ready(Err(Error::because(Kind::ConnectionTerminated, error.to_string())));
+                }
             }
         }
     }
@@ -290,7 +301,9 @@ impl Call {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return super::upgrade::accept(self.conn, x, fields, ask).map_err(fatal);
         }
-        let bodyless = x.request.method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let bodyless = x.request.method == Method::HEAD
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
         let framing = framing::of_answer(&fields, http_10, bodyless).map_err(fatal)?;
         let keep = keeps_open(&fields, http_10)
             && framing != Framing::Close
@@ -298,7 +311,13 @@ impl Call {
             && !self.write_broken;
         portcullis_core::forwarded::strip_hop_by_hop(&mut fields, false);
         let upload = (!self.upload.done && !self.write_broken).then_some(self.upload);
-        let mut arriving = Arriving { conn: Some(self.conn), left: Left::of(framing), upload, keep, in_flight: Some(ask.in_flight) };
+        let mut arriving = Arriving {
+            conn: Some(self.conn),
+            left: Left::of(framing),
+            upload,
+            keep,
+            in_flight: Some(ask.in_flight),
+        };
         let body = match arriving.left {
             Left::Length(0) if arriving.upload.is_none() => {
                 arriving.end();
@@ -333,7 +352,15 @@ fn write_head(out: &mut Vec<u8>, x: &mut Exchange, ask: &Ask<'_>, body: Framing)
     }
     let query = request.query();
     let host = ask.host.unwrap_or(request.authority());
-    writer::request_head(out, request.method.as_str(), ask.base, request.path(), query, host, &request.fields);
+    writer::request_head(
+        out,
+        request.method.as_str(),
+        ask.base,
+        request.path(),
+        query,
+        host,
+        &request.fields,
+    );
     match body {
         Framing::Length(length) if !told => {
             writer::field(out, "content-length", itoa::Buffer::new().format(length));
@@ -485,7 +512,12 @@ impl Arriving {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         let Some(conn) = self.conn.as_mut() else { return Poll::Ready(Ok(Appended::End)) };
         let Conn { io, input, .. } = &mut **conn;
         if let Some(upload) = &mut self.upload {
@@ -580,7 +612,12 @@ impl Stream for Arriving {
         })
     }
 
-    fn poll_append(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         self.poll(cx, out, limit)
     }
 

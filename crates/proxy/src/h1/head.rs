@@ -86,7 +86,8 @@ pub fn request(head: &[u8], most: usize) -> Result<RequestHead, Error> {
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Error::new(Kind::BadRequest));
     };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Error::because(Kind::BadRequest, "bad method"))?;
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| Error::because(Kind::BadRequest, "bad method"))?;
     let mut fields = Fields::new();
     fields.adopt(head);
     let target = span(head, target.as_bytes());

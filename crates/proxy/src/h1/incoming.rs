@@ -11,9 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::StatusCode;
-use portcullis_core::{
-    Appended, BoxFuture, Error, Fields, Frame, Kind, Stream, exchange::ClientLink,
-};
+use portcullis_core::{Appended, BoxFuture, Error, Fields, Frame, Kind, Stream, exchange::ClientLink};
 
 use super::{
     chunked::{Chunked, Step},
@@ -44,6 +42,8 @@ pub struct State {
     pub body: Left,
     /// The client closed its side, or the connection broke.
     pub gone: bool,
+    /// The client speaks HTTP/1.0, and knows no interim answers (RFC 9110 §15.2).
+    pub http_10: bool,
     /// Bytes of the current request's body so far.
     pub received: u64,
     /// Slowest allowed average, after a grace; see the listener's timeouts.
@@ -77,7 +77,15 @@ pub struct Pace {
 impl Link {
     /// Takes a socket over, and what was read from it already.
     pub fn new(io: Io, pace: Pace) -> Arc<Link> {
-        let state = State { io, input: Input::default(), body: Left::Nothing, gone: false, received: 0, pace };
+        let state = State {
+            io,
+            input: Input::default(),
+            body: Left::Nothing,
+            gone: false,
+            http_10: false,
+            received: 0,
+            pace,
+        };
         Arc::new(Link { state: Mutex::new(state) })
     }
 
@@ -87,9 +95,10 @@ impl Link {
     }
 
     /// The body of the request whose head was just read.
-    pub fn body(self: &Arc<Link>, framing: Framing) -> portcullis_core::Body {
+    pub fn body(self: &Arc<Link>, framing: Framing, http_10: bool) -> portcullis_core::Body {
         let mut state = self.lock();
         state.received = 0;
+        state.http_10 = http_10;
         state.pace.since = None;
         state.body = match framing {
             Framing::None | Framing::Close | Framing::Length(0) => Left::Nothing,
@@ -115,7 +124,12 @@ impl State {
     }
 
     /// Appends what comes of the body, up to about `limit` bytes.
-    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         let outcome = match &self.body {
             Left::Nothing => Poll::Ready(Ok(Appended::End)),
             Left::Broken => Poll::Ready(Err(Error::new(Kind::ClientGone))),
@@ -170,7 +184,12 @@ impl State {
         Poll::Ready(Ok(Appended::Data(count)))
     }
 
-    fn poll_chunked(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll_chunked(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         loop {
             let Left::Chunked(chunked) = &mut self.body else { return Poll::Ready(Ok(Appended::End)) };
             match chunked.step(&mut self.input, out, limit) {
@@ -219,7 +238,12 @@ impl Stream for Incoming {
         })
     }
 
-    fn poll_append(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, limit: usize) -> Poll<Result<Appended, Error>> {
+    fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<Result<Appended, Error>> {
         self.link.lock().poll_body(cx, out, limit)
     }
 
@@ -254,6 +278,10 @@ impl ClientLink for Link {
     }
 
     fn interim<'a>(&'a self, status: StatusCode, fields: &'a Fields) -> BoxFuture<'a, Result<(), Error>> {
+        if self.lock().http_10 {
+            // RFC 9110 §15.2: a client of HTTP/1.0 would take it for the answer.
+            return Box::pin(std::future::ready(Ok(())));
+        }
         let mut out = Vec::with_capacity(128);
         writer::status_line(&mut out, status);
         fields.write_to(&mut out);

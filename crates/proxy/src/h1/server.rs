@@ -11,8 +11,7 @@ use std::{
 use http::{Method, StatusCode};
 use portcullis_config::model::ListenerTimeouts;
 use portcullis_core::{
-    Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, Request,
-    answer::Tunnel,
+    Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, Request, answer::Tunnel,
 };
 use tokio::io::AsyncWrite;
 
@@ -60,7 +59,19 @@ pub async fn serve_connection(
     let cancelled = drain.cancelled();
     let opened = tokio::time::Instant::now();
     let link = Link::new(io, pace);
-    let mut server = Server { link, worker, connection, watch, drain, cancelled, timeouts, requests: 0, opened, is_http2: false };
+    let mut server = Server {
+        link,
+        worker,
+        connection,
+        watch,
+        drain,
+        cancelled,
+        is_listening: false,
+        timeouts,
+        requests: 0,
+        opened,
+        is_http2: false,
+    };
     while server.turn().await {}
     if server.is_http2 {
         let mut state = server.link.lock();
@@ -91,6 +102,7 @@ struct Server {
     drain: Drain,
     /// Ready when the connection shall end; made once, asked between requests.
     cancelled: Cancelled,
+    is_listening: bool,
     /// Those in force at the last request.
     timeouts: ListenerTimeouts,
     requests: u64,
@@ -139,7 +151,18 @@ impl Server {
 
     /// Waits for a request's head.
     async fn arrive(&mut self) -> Result<Arrived, Missing> {
-        let Server { link, worker, connection, watch, cancelled, timeouts, requests, .. } = self;
+        let Server {
+            link,
+            worker,
+            connection,
+            watch,
+            drain,
+            cancelled,
+            is_listening,
+            timeouts,
+            requests,
+            ..
+        } = self;
         let (mut scan, mut began) = (Scan::default(), false);
         watch.set(timeouts.keep_alive);
         poll_fn(|cx| {
@@ -150,7 +173,10 @@ impl Server {
                         began = true;
                         watch.set(timeouts.request_header);
                     }
-                    if state.input.unread().starts_with(PREFACE) && *requests == 0 && speaks_http2(worker, connection) {
+                    if state.input.unread().starts_with(PREFACE)
+                        && *requests == 0
+                        && speaks_http2(worker, connection)
+                    {
                         return Poll::Ready(Err(Missing::Http2));
                     }
                     let read = read(&mut scan, state.input.unread(), worker, connection);
@@ -171,9 +197,11 @@ impl Server {
             }
             if !began {
                 state.input.release();
-                if cancelled.as_mut().poll(cx).is_ready() {
+                // Registered once per connection: the task stays the same, and so does whom to wake.
+                if (!*is_listening || drain.is_draining()) && cancelled.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(Missing::Silence));
                 }
+                *is_listening = true;
             }
             watch.poll_expired(cx).map(|()| {
                 Err(match began {
@@ -191,7 +219,7 @@ impl Server {
         self.requests += 1;
         let timeouts = listener.settings.timeouts;
         self.timeouts = timeouts;
-        request.body = self.link.body(framing);
+        request.body = self.link.body(framing, http_10);
         let to_head = request.method == Method::HEAD;
         let x = Exchange::new(request, self.connection.clone(), self.link.clone(), std::time::Instant::now());
         let (answer, mut ticket) = serve(&self.worker, runtime, x, &self.watch).await;
@@ -239,16 +267,17 @@ impl Server {
     }
 
     /// Writes an answer; true when the connection can go on.
-    async fn write(&mut self, mut answer: Answer, ticket: Ticket, writing: Writing) -> bool {
+    async fn write(&mut self, mut answer: Answer, ticket: Box<Ticket>, writing: Writing) -> bool {
         let delimit = writer::delimit(&answer, writing.to_head, writing.http_10);
-        let rest = self.rest();
+        // Whoever still waits for 100 will not send its body now: it cannot be read to its end.
+        let rest = if ticket.x.request.expects_continue { Rest::Much } else { self.rest() };
         let keep = writing.keep && delimit != Delimit::Close && rest != Rest::Much;
         let connection = match (keep, writing.http_10) {
             (false, _) => Some("close"),
             (true, true) => Some("keep-alive"),
             (true, false) => None,
         };
-        let mut out = Out { bytes: buffers::take(), sent: 0, total: 0, delimit };
+        let mut out = Out { bytes: buffers::take(), sent: 0, body: 0, delimit };
         date::with(&self.worker.clock, |date| {
             writer::answer_head(&mut out.bytes, &mut answer, delimit, connection, date);
         });
@@ -260,7 +289,7 @@ impl Server {
         // The body may hold what is left of the request; only without it is that nobody's.
         drop(answer);
         let ok = result.is_ok();
-        let bytes_out = out.total;
+        let bytes_out = out.body;
         buffers::give(out.bytes);
         ticket.end(self.received(), bytes_out, result);
         ok && keep && self.discard(writing.timeouts).await
@@ -293,7 +322,11 @@ impl Server {
         let mut waits = 0;
         poll_fn(|cx| {
             loop {
-                let pulled = if ended || out.bytes.len() - out.sent >= WRITE { None } else { Some(out.pull(cx, answer)) };
+                let pulled = if ended || out.bytes.len() - out.sent >= WRITE {
+                    None
+                } else {
+                    Some(out.pull(cx, answer))
+                };
                 match pulled {
                     Some(Poll::Ready(Ok(more))) => {
                         ended = !more;
@@ -320,7 +353,9 @@ impl Server {
                             return Poll::Ready(Ok(()));
                         }
                     }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Error::because(Kind::ClientGone, "write failed"))),
+                    Poll::Ready(Err(_)) => {
+                        return Poll::Ready(Err(Error::because(Kind::ClientGone, "write failed")));
+                    }
                     Poll::Pending => {
                         let progress = out.progress();
                         if waits != 2 || progress {
@@ -367,7 +402,7 @@ impl Server {
     }
 
     /// Leaves HTTP: 101, then bytes both ways. The configuration is let go.
-    async fn tunnel(&mut self, mut answer: Answer, mut ticket: Ticket, timeouts: ListenerTimeouts) {
+    async fn tunnel(&mut self, mut answer: Answer, mut ticket: Box<Ticket>, timeouts: ListenerTimeouts) {
         let Some(Tunnel { mut io, idle }) = answer.tunnel.take() else { return };
         let token = ticket.x.request.upgrade.clone().unwrap_or_default();
         let mut out = buffers::take();
@@ -452,8 +487,8 @@ enum Rest {
 struct Out {
     bytes: Vec<u8>,
     sent: usize,
-    /// Body and head bytes written, all told.
-    total: u64,
+    /// Bytes of the body taken from its source.
+    body: u64,
     delimit: Delimit,
 }
 
@@ -464,7 +499,6 @@ impl Out {
 
     /// All gathered bytes are written.
     fn flushed(&mut self) {
-        self.total += self.bytes.len() as u64;
         self.bytes.clear();
         self.sent = 0;
     }
@@ -472,7 +506,6 @@ impl Out {
     /// Did the last write move anything? What is written is taken away, so that the question can be asked again.
     fn progress(&mut self) -> bool {
         let moved = self.sent > 0;
-        self.total += self.sent as u64;
         self.bytes.drain(..self.sent);
         self.sent = 0;
         moved
@@ -490,7 +523,8 @@ impl Out {
         let trailers = match step {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(Appended::Data(_))) => {
+            Poll::Ready(Ok(Appended::Data(count))) => {
+                self.body += count as u64;
                 // A body of known length is over when that is reached: no second question to its source.
                 let over = matches!(self.delimit, Delimit::Length(_)) && answer.body.is_empty();
                 return Poll::Ready(Ok(!over));
@@ -516,12 +550,17 @@ fn read(
     let empty = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let bytes = bytes.get(empty..).unwrap_or_default();
     let runtime = worker.runtime().ok_or(Error::new(Kind::ShuttingDown))?;
-    let listener = runtime.listeners.get(&connection.listener).cloned().ok_or(Error::new(Kind::ShuttingDown))?;
+    let listener =
+        runtime.listeners.get(&connection.listener).cloned().ok_or(Error::new(Kind::ShuttingDown))?;
     let limits = listener.settings.limits;
     let end = scan.end(bytes).map_err(|_| Error::because(Kind::BadRequest, "line ends with LF alone"))?;
     if end.unwrap_or(bytes.len()) > limits.header_bytes {
         let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-        return Err(Error::new(if line > limits.uri_bytes { Kind::UriTooLong } else { Kind::HeadersTooLarge }));
+        return Err(Error::new(if line > limits.uri_bytes {
+            Kind::UriTooLong
+        } else {
+            Kind::HeadersTooLarge
+        }));
     }
     let Some(end) = end else { return Ok(None) };
     let bytes = bytes.get(..end).unwrap_or_default();

@@ -9,17 +9,17 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::StatusCode;
-use portcullis_core::{
-    Answer, Body, Error, Exchange, Fields, Kind, Known, Request, Source,
-    answer::Tunnel,
-};
+use portcullis_core::{Answer, Body, Error, Exchange, Fields, Kind, Known, Request, Source, answer::Tunnel};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     client::{Ask, Conn},
     writer,
 };
-use crate::{forward::upstream::InFlight, io::{Input, Io}};
+use crate::{
+    forward::upstream::InFlight,
+    io::{Input, Io},
+};
 
 /// What RFC 6455 §1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -36,7 +36,8 @@ pub fn asked(fields: &Fields, method: &http::Method, has_body: bool) -> Option<B
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
     let mut tokens = fields.known_all(Known::Upgrade);
     let (token, other) = (tokens.next()?, tokens.next());
-    let is_token = !token.is_empty() && token.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b));
+    let is_token = !token.is_empty()
+        && token.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&b));
     if !named || other.is_some() || !is_token || token.eq_ignore_ascii_case(b"h2c") {
         return None;
     }

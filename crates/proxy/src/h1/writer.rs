@@ -32,7 +32,11 @@ pub fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 /// Decides how the body is delimited.
 pub fn delimit(answer: &Answer, to_head: bool, http_10: bool) -> Delimit {
     let status = answer.status;
-    if to_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED || status.is_informational() {
+    if to_head
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || status.is_informational()
+    {
         return Delimit::Nothing;
     }
     match answer.body.remaining() {
@@ -44,14 +48,22 @@ pub fn delimit(answer: &Answer, to_head: bool, http_10: bool) -> Delimit {
 
 /// Writes an answer's head. Framing fields are ours alone: what the origin said of them is dropped, except the length
 /// that a HEAD or 304 talks about.
-pub fn answer_head(out: &mut Vec<u8>, answer: &mut Answer, delimit: Delimit, connection: Option<&str>, date: &str) {
+pub fn answer_head(
+    out: &mut Vec<u8>,
+    answer: &mut Answer,
+    delimit: Delimit,
+    connection: Option<&str>,
+    date: &str,
+) {
     let fields = &mut answer.fields;
     fields.remove_known(Known::TransferEncoding);
     status_line(out, answer.status);
     let told = match delimit {
         // RFC 9110 §8.6: no Content-Length in a 204 (nor 1xx); in answers to HEAD and in 304 it is information.
         Delimit::Nothing => !answer.status.is_informational() && answer.status != StatusCode::NO_CONTENT,
-        Delimit::Length(length) => fields.known(Known::ContentLength).and_then(super::framing::decimal) == Some(length),
+        Delimit::Length(length) => {
+            fields.known(Known::ContentLength).and_then(super::framing::decimal) == Some(length)
+        }
         Delimit::Chunks | Delimit::Close => false,
     };
     if !told {
@@ -85,7 +97,15 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// The request line and fields towards an endpoint, without the empty line.
-pub fn request_head(out: &mut Vec<u8>, method: &str, base: &str, path: &str, query: Option<&str>, host: &str, fields: &Fields) {
+pub fn request_head(
+    out: &mut Vec<u8>,
+    method: &str,
+    base: &str,
+    path: &str,
+    query: Option<&str>,
+    host: &str,
+    fields: &Fields,
+) {
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(base.as_bytes());

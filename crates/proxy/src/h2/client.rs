@@ -27,13 +27,13 @@ use tokio::{
 };
 
 use super::{
-    CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, head,
+    ENDPOINT_STREAMS, ENDPOINT_WINDOW, SEND_BUFFER, STREAM_WINDOW, head,
     inbound::Inbound,
     outbound::{Cut, Outbound, Waits as Moving},
 };
 use crate::{
     forward::upstream::{InFlight, Open},
-    h1::client::Ask,
+    h1::client::{Ask, Failed},
 };
 
 /// Largest answer head.
@@ -76,7 +76,7 @@ impl H2Client {
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(ENDPOINT_WINDOW)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
             .handshake(io);
@@ -110,9 +110,9 @@ impl H2Client {
             && !matches!(takes, Poll::Ready(Err(_)))
     }
 
-    /// Are there fewer streams under way than the endpoint allows?
+    /// Are there fewer streams under way than the endpoint and we allow?
     pub fn has_room(&self) -> bool {
-        self.streams() < self.sender.current_max_send_streams()
+        self.streams() < self.sender.current_max_send_streams().min(ENDPOINT_STREAMS)
     }
 
     /// Streams under way.
@@ -131,15 +131,16 @@ impl H2Client {
     /// answer is awaited, and on while it streams; of a request that failed before any of it was spent it is put back.
     ///
     /// # Errors
-    /// `unsent` where the endpoint certainly did not process it: the connection took no more streams, the stream was
-    /// refused, or it is beyond the last one of a GOAWAY (RFC 9113 §8.7).
+    /// `unsent` where the endpoint certainly did not process it (the connection took no more streams, the stream was
+    /// refused, or it is beyond the last one of a GOAWAY, RFC 9113 §8.7) and the body is back, so that it can be sent
+    /// again. `stale` where it is back and the connection was at fault.
     pub async fn send(
         &self,
         head: http::Request<()>,
         x: &mut Exchange,
         ask: Ask<'_>,
-    ) -> Result<Answer, Error> {
-        let mut call = self.begin(head, x, &ask)?;
+    ) -> Result<Answer, Failed> {
+        let mut call = self.begin(head, x, &ask).map_err(|error| Failed { stale: true, error })?;
         loop {
             let link = &x.client_link;
             let step = poll_fn(|cx| call.poll(cx, &ask, link.as_ref())).await;
@@ -153,8 +154,7 @@ impl H2Client {
                 if error.kind == Kind::ResponseTimeout {
                     self.shared.suspect.store(true, Relaxed);
                 }
-                call.give_back(x);
-                return Err(error);
+                return Err(call.failed(x, error));
             }
             call.armed = None;
         }
@@ -168,12 +168,19 @@ impl H2Client {
         let mut sender = self.sender.clone();
         let (response, stream) =
             sender.send_request(head, is_whole).map_err(|error| failed(&error).unsent())?;
+        let whole = match &x.request.body {
+            Body::Empty => Some(Bytes::new()),
+            Body::Full(data) => Some(data.clone()),
+            Body::Stream(_) => None,
+        };
         let upload = (!is_whole).then(|| Outbound::new(stream, std::mem::take(&mut x.request.body)));
         let idle_client = if is_grpc { ask.response_header } else { ask.client_body_idle };
         Ok(Call {
             response,
             hold: x.request.expects_continue && upload.is_some(),
             upload,
+            whole,
+            is_lost: false,
             idle_client,
             active: Active::new(&self.shared),
             armed: None,
@@ -204,6 +211,10 @@ impl Drop for Active {
 struct Call {
     response: ResponseFuture,
     upload: Option<Outbound>,
+    /// The request's body, when it was in memory: then nothing of it is ever lost.
+    whole: Option<Bytes>,
+    /// The connection broke.
+    is_lost: bool,
     /// The body waits for the endpoint to want it.
     hold: bool,
     /// Between two reads of the request's body. A gRPC client may be silent for as long as it likes while its stream
@@ -242,10 +253,10 @@ impl Call {
         self.poll_upload(cx)?;
         match self.response.poll_informational(cx) {
             Poll::Ready(Some(Ok(interim))) => return Poll::Ready(Ok(Step::Interim(interim))),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(failed(&error))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.broke(&error))),
             Poll::Ready(None) => {
                 let response = ready!(Pin::new(&mut self.response).poll(cx));
-                return Poll::Ready(response.map(Step::Answer).map_err(|error| failed(&error)));
+                return Poll::Ready(response.map(Step::Answer).map_err(|error| self.broke(&error)));
             }
             Poll::Pending => {}
         }
@@ -324,11 +335,25 @@ impl Call {
         }
     }
 
-    /// Puts the request's body back if nothing of it was spent.
-    fn give_back(self, x: &mut Exchange) {
-        if let Some(upload) = self.upload.filter(|upload| !upload.is_spent) {
-            x.request.body = upload.into_body();
+    /// Puts the request's body back if all of it is there, and says what that means for another try.
+    fn failed(self, x: &mut Exchange, mut error: Error) -> Failed {
+        let body = match (self.whole, self.upload) {
+            (Some(data), _) => Some(Body::from(data)),
+            (None, Some(upload)) if !upload.is_spent => Some(upload.into_body()),
+            _ => None,
+        };
+        let is_back = body.is_some();
+        if let Some(body) = body {
+            x.request.body = body;
         }
+        error.unsent &= is_back;
+        Failed { stale: is_back && (self.is_lost || error.unsent), error }
+    }
+
+    /// What a failed stream means.
+    fn broke(&mut self, error: &h2::Error) -> Error {
+        self.is_lost = error.is_io();
+        failed(error)
     }
 
     fn finish(self, response: Response<h2::RecvStream>, ask: Ask<'_>) -> Answer {
@@ -338,7 +363,8 @@ impl Call {
             // An endpoint that has said all has no use for the rest of the request.
             Body::Empty
         } else {
-            let pump = self.upload.map(|upload| tokio::spawn(pump(upload, ask.timeouts.write_idle)).abort_handle());
+            let pump =
+                self.upload.map(|upload| tokio::spawn(pump(upload, ask.timeouts.write_idle)).abort_handle());
             Body::stream(Arriving { inbound, pump, held: Some((ask.in_flight, self.active)) })
         };
         let fields = head::fields(&head.headers);

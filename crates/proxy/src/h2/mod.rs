@@ -29,7 +29,12 @@ pub use head::to_header_map;
 
 /// Flow-control window of one stream: what a peer may send ahead of its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Flow-control window of a whole connection.
+/// Flow-control window of a whole connection from a client.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams that we begin on one connection to an endpoint, however many it allows.
+const ENDPOINT_STREAMS: usize = 100;
+/// Flow-control window of a whole connection to an endpoint: it carries answers for many clients, and those that do not
+/// read must not hold up the others.
+const ENDPOINT_WINDOW: u32 = STREAM_WINDOW * ENDPOINT_STREAMS as u32;
 /// What one stream may hold of an outgoing body that the connection has not taken yet.
 const SEND_BUFFER: usize = 128 * 1024;

@@ -33,6 +33,10 @@ const UNSEEN_RESETS: usize = 50;
 /// Streams that we may have to reset because of the client's mistakes (CVE-2025-8671), in a connection's life.
 const CLIENT_MISTAKES: usize = 100;
 
+/// Tasks of streams that their clients have reset end soon, but not at once. When so many times the allowed streams are
+/// still there, new ones are refused.
+const LEFT_BEHIND: usize = 4;
+
 /// Serves a connection until it ends. `io` gives the client's preface first.
 pub async fn serve_connection<IO>(io: IO, worker: Arc<Worker>, connection: Arc<Connection>, drain: Drain)
 where
@@ -154,8 +158,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
     }
 
     /// Starts a stream.
-    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.requests += 1;
+        if self.shared.open() >= LEFT_BEHIND * self.limits.h2_streams as usize {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         tokio::spawn(stream::run(Share::new(&self.shared), request, respond));
     }
 

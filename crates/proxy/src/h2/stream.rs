@@ -222,7 +222,7 @@ impl Turn<'_> {
         self.link.received.load(Relaxed)
     }
 
-    async fn write(&self, answer: Answer, mut ticket: Ticket, to_head: bool) {
+    async fn write(&self, answer: Answer, mut ticket: Box<Ticket>, to_head: bool) {
         ticket.status = answer.status.as_u16();
         let (head, is_whole) = self.head(&answer, to_head);
         let stream = match self.link.answer(head, is_whole) {
@@ -311,7 +311,7 @@ impl Turn<'_> {
     }
 
     /// Leaves HTTP: 200, then bytes both ways (RFC 8441 §5). The configuration is let go.
-    async fn tunnel(&self, answer: Answer, tunnel: Tunnel, inbound: Inbound, mut ticket: Ticket) {
+    async fn tunnel(&self, answer: Answer, tunnel: Tunnel, inbound: Inbound, mut ticket: Box<Ticket>) {
         let mut head = Response::new(());
         let left_out = Known::ContentLength.bit() | Known::SecWebsocketAccept.bit();
         *head.headers_mut() = head::to_header_map(&answer.fields, left_out);

@@ -171,6 +171,7 @@ async fn connection(
             tls,
             protocol,
             id: worker.next_id(),
+            prepared: Default::default(),
         })
     };
     let Some(config) = &listener.tls else {

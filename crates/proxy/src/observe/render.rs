@@ -215,7 +215,11 @@ fn listeners(page: &mut Page, view: &View) {
     all.iter().for_each(|listener| page.sample(&[("listener", &listener.label)], listener.open()));
     page.family("gateway_connections_accepted_total", Counter, "Connections accepted.");
     all.iter().for_each(|listener| page.sample(&[("listener", &listener.label)], listener.accepted()));
-    page.family("gateway_connections_refused_total", Counter, "Connections not let in, or ended before a request.");
+    page.family(
+        "gateway_connections_refused_total",
+        Counter,
+        "Connections not let in, or ended before a request.",
+    );
     for listener in all {
         for (reason, count) in listener.refusals() {
             page.sample(&[("listener", &listener.label), ("reason", reason)], count);

@@ -146,6 +146,7 @@ fn details_are_for_trusted_peers() {
         tls: None,
         protocol: old.protocol,
         id: 1,
+        prepared: Default::default(),
     });
     let expected = "portcullis; error=connection_refused; details=\"10.0.0.1:80 said \\\"no\\\"??\"";
     assert_eq!(status(&mut x).unwrap(), expected);

@@ -1,5 +1,7 @@
 //! Candidates by path: whole paths in a hash map, prefixes in a tree of bytes, templates in a tree of segments.
 
+use std::sync::Arc;
+
 use portcullis_config::rule::{PathTemplate, Segment};
 
 use super::{condition::Condition, key::PathKey, names::Names};
@@ -40,13 +42,23 @@ struct Prefix {
 /// A node of the tree of templates: one segment.
 #[derive(Debug, Default)]
 struct Branch {
-    literals: Names<Branch>,
+    literals: Literals,
     parameter: Option<Box<Branch>>,
     /// Templates that end here.
     ends: List,
     /// Templates with `/*` here.
     tails: List,
 }
+
+/// Branches by their literal segment: most nodes have one or two, for which a map would be large and slow.
+#[derive(Debug)]
+enum Literals {
+    Few(Vec<(Arc<str>, Branch)>),
+    Many(Names<Branch>),
+}
+
+/// From here on a map is quicker than comparing with each.
+const MANY: usize = 8;
 
 impl Paths {
     /// Files candidates, which come in order of rank.
@@ -123,7 +135,7 @@ impl Branch {
         let mut branch = self;
         for segment in &template.segments {
             branch = match segment {
-                Segment::Literal(text) => branch.literals.entry(text.clone()).or_default(),
+                Segment::Literal(text) => branch.literals.entry(text),
                 Segment::Parameter(_) => branch.parameter.get_or_insert_default(),
             };
         }
@@ -146,13 +158,48 @@ impl Branch {
             Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..)),
             None => (rest, None),
         };
-        if !self.literals.is_empty() {
-            if let Some(branch) = self.literals.get(part) {
-                branch.visit(after, show);
-            }
+        if let Some(branch) = self.literals.get(part) {
+            branch.visit(after, show);
         }
         if let Some(branch) = self.parameter.as_ref().filter(|_| !part.is_empty()) {
             branch.visit(after, show);
+        }
+    }
+}
+
+impl Default for Literals {
+    fn default() -> Literals {
+        Literals::Few(Vec::new())
+    }
+}
+
+impl Literals {
+    fn get(&self, segment: &str) -> Option<&Branch> {
+        match self {
+            Literals::Few(few) => few.iter().find(|(text, _)| **text == *segment).map(|(_, branch)| branch),
+            Literals::Many(many) => many.get(segment),
+        }
+    }
+
+    /// The branch of a segment, made when there is none.
+    #[allow(clippy::indexing_slicing)] // the index was found, or is that of what was pushed
+    fn entry(&mut self, segment: &Arc<str>) -> &mut Branch {
+        let crowded = matches!(self, Literals::Few(few) if few.len() >= MANY);
+        if crowded && self.get(segment).is_none() {
+            if let Literals::Few(few) = std::mem::take(self) {
+                *self = Literals::Many(few.into_iter().collect());
+            }
+        }
+        match self {
+            Literals::Many(many) => many.entry(segment.clone()).or_default(),
+            Literals::Few(few) => {
+                let at = few.iter().position(|(text, _)| text == segment).unwrap_or(few.len());
+                if at == few.len() {
+                    few.reserve_exact(1);
+                    few.push((segment.clone(), Branch::default()));
+                }
+                &mut few[at].1
+            }
         }
     }
 }

@@ -143,7 +143,9 @@ impl Compiler<'_> {
         model
             .services
             .iter()
-            .filter_map(|(name, settings)| self.service(settings).map(|service| (name.clone(), Arc::new(service))))
+            .filter_map(|(name, settings)| {
+                self.service(settings).map(|service| (name.clone(), Arc::new(service)))
+            })
             .collect()
     }
 
@@ -170,7 +172,9 @@ impl Compiler<'_> {
             .endpoints
             .iter()
             .zip(&endpoints)
-            .filter_map(|(endpoint, live)| self.upstream(settings, endpoint, live, tls.as_ref()).map(Arc::new))
+            .filter_map(|(endpoint, live)| {
+                self.upstream(settings, endpoint, live, tls.as_ref()).map(Arc::new)
+            })
             .collect();
         if upstreams.len() != endpoints.len() {
             return None;
@@ -181,7 +185,10 @@ impl Compiler<'_> {
             balancer: balance::build(&settings.strategy, &place),
             key: KeyOf::of(&settings.strategy),
             sticky: settings.sticky.as_ref().map(|sticky| Sticky::new(sticky, &settings.name, &endpoints)),
-            passive: settings.passive_health.as_ref().map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
+            passive: settings
+                .passive_health
+                .as_ref()
+                .map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
             metrics: self.parts.metrics.service(&settings.name),
             settings: settings.clone(),
             endpoints,
@@ -292,7 +299,9 @@ impl Compiler<'_> {
         model
             .listeners
             .iter()
-            .filter_map(|(name, settings)| self.listener(settings, built).map(|listener| (name.clone(), Arc::new(listener))))
+            .filter_map(|(name, settings)| {
+                self.listener(settings, built).map(|listener| (name.clone(), Arc::new(listener)))
+            })
             .collect()
     }
 
@@ -306,13 +315,19 @@ impl Compiler<'_> {
             .filter(|(_, route)| route.listeners.is_empty() || route.listeners.contains(&settings.name))
             .collect();
         let mut path = arrive::policy(settings.path);
-        let tolerant = |route: &model::Route| route.path.is_some_and(|path| path.encoded_delimiters == Doubtful::Keep);
+        let tolerant =
+            |route: &model::Route| route.path.is_some_and(|path| path.encoded_delimiters == Doubtful::Keep);
         if on_it.iter().any(|(_, route)| tolerant(route)) {
             path.delimiters = portcullis_core::path::Delimiters::Keep;
         }
         let entries: Vec<Entry<'_>> = on_it
             .iter()
-            .map(|(index, route)| Entry { index: *index, rule: &route.rule, priority: route.priority, name: &route.name })
+            .map(|(index, route)| Entry {
+                index: *index,
+                rule: &route.rule,
+                priority: route.priority,
+                name: &route.name,
+            })
             .collect();
         let router = match Router::compile(&entries) {
             Ok(router) => router,
@@ -341,7 +356,9 @@ impl Compiler<'_> {
 
     /// The admin listener is a listener like the others, with one route to one built-in service.
     fn admin(&mut self, routes: &mut Vec<Arc<Route>>, listeners: &mut Listeners) {
-        let (Some(admin), Some(builtin)) = (&self.model.admin, self.parts.builtins.get(ADMIN)) else { return };
+        let (Some(admin), Some(builtin)) = (&self.model.admin, self.parts.builtins.get(ADMIN)) else {
+            return;
+        };
         let name: Name = "admin@internal".into();
         let index = routes.len();
         routes.push(Arc::new(Route {

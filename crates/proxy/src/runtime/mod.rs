@@ -3,18 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use portcullis_config::model::{self, Model, Name};
-use portcullis_core::{
-    Middleware,
-    balance::Balancer,
-    builtin::Builtin,
-    endpoint::Endpoint,
-};
+use portcullis_core::{Middleware, balance::Balancer, builtin::Builtin, endpoint::Endpoint};
 
 use crate::{
     balance::{KeyOf, Sticky},
     forward::upstream::Upstream,
     health::passive::Passive,
-    observe::{AccessLog, Metrics, RouteMetrics, ListenerMetrics, ServiceMetrics},
+    observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
     pages::Pages,
     route::Router,
 };

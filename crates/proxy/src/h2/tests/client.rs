@@ -25,7 +25,7 @@ use super::{Pieces, Zeros};
 use crate::{
     clock::{Clock, Watch},
     forward::upstream::{InFlight, Open},
-    h1::client::Ask,
+    h1::client::{Ask, Failed},
     h2::client::H2Client,
 };
 
@@ -70,6 +70,10 @@ impl Pair {
     }
 
     async fn send(&self, x: &mut Exchange) -> Result<Answer, Error> {
+        self.attempt(x).await.map_err(|failed| failed.error)
+    }
+
+    async fn attempt(&self, x: &mut Exchange) -> Result<Answer, Failed> {
         let head = Request::builder().method(&x.request.method).uri("http://b.example/x").body(()).unwrap();
         let ask = Ask {
             host: None,
@@ -148,6 +152,7 @@ fn linked(request: portcullis_core::Request, link: Arc<dyn ClientLink>) -> Excha
         tls: None,
         protocol: Protocol::Http1,
         id: 1,
+        prepared: Default::default(),
     };
     Exchange::new(request, Arc::new(connection), link, Instant::now())
 }
@@ -168,7 +173,12 @@ async fn a_request_and_its_answer() {
         let (head, mut body) = request.into_parts();
         assert_eq!((head.method, head.uri.path()), (Method::PUT, "/x"));
         let body = read_all(&mut body).await.unwrap();
-        let head = Response::builder().status(201).header("x-one", "1").header("content-length", "4").body(()).unwrap();
+        let head = Response::builder()
+            .status(201)
+            .header("x-one", "1")
+            .header("content-length", "4")
+            .body(())
+            .unwrap();
         let mut stream = respond.send_response(head, false).unwrap();
         stream.send_data(Bytes::from([&body[..], b"!"].concat()), true).unwrap();
     })
@@ -280,12 +290,12 @@ async fn a_connection_that_is_told_to_go_away_takes_no_more() {
 async fn a_broken_connection_is_noticed() {
     let (pair, mut server) = Pair::new().await;
     let mut x = exchange(Method::GET, Body::Empty);
-    let (result, ()) = tokio::join!(pair.send(&mut x), async move {
+    let (result, ()) = tokio::join!(pair.attempt(&mut x), async move {
         let _request = server.accept().await;
         drop(server);
     });
-    let error = result.unwrap_err();
-    assert!(error.kind == Kind::ConnectionTerminated && !error.unsent, "{error}");
+    let Failed { error, stale } = result.unwrap_err();
+    assert!(error.kind == Kind::ConnectionTerminated && !error.unsent && stale, "{error}");
     tokio::task::yield_now().await;
     assert!(!pair.client.is_usable());
     let error = pair.send(&mut exchange(Method::POST, "kept")).await.unwrap_err();
@@ -435,7 +445,11 @@ async fn an_expectation_holds_the_body_back() {
         let start = tokio::time::Instant::now();
         let mut answer = pair.send(&mut x).await.unwrap();
         assert_eq!(answer.body.read_all(10).await.unwrap(), "wanted");
-        assert_eq!(start.elapsed().as_secs(), if says_so { 0 } else { 1 }, "silence means yes, after a while");
+        assert_eq!(
+            start.elapsed().as_secs(),
+            if says_so { 0 } else { 1 },
+            "silence means yes, after a while"
+        );
         assert_eq!(told.interim.lock().unwrap().len(), 1);
     }
     // A refusal leaves the body with whoever tries the next endpoint.
@@ -516,4 +530,45 @@ async fn trailers_alone_are_an_answer() {
     assert!(!answer.body.is_empty(), "something is to come");
     let Some(Ok(Frame::Trailers(trailers))) = answer.body.frame().await else { panic!() };
     assert_eq!(trailers.get_str("grpc-status"), Some("12"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_only_called_unsent_if_it_can_be_sent_again() {
+    let refuse = |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| async move {
+        let mut body = request.into_body();
+        body.data().await;
+        respond.send_reset(Reason::REFUSED_STREAM);
+    };
+    // Some of it was spent, and is nowhere any more.
+    let pair = Pair::served(refuse).await;
+    let (pieces, mut x) = streaming();
+    pieces.send(data("gone")).unwrap();
+    let failed = pair.attempt(&mut x).await.unwrap_err();
+    assert!(!failed.error.unsent && !failed.stale && x.request.body.is_empty());
+    // What was in memory still is.
+    let mut x = exchange(Method::POST, "kept");
+    let failed = pair.attempt(&mut x).await.unwrap_err();
+    assert!(failed.error.unsent && failed.stale);
+    assert_eq!(x.request.body.read_all(10).await.unwrap(), "kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_do_not_read_do_not_hold_up_the_others() {
+    let pair = Pair::served(|request, mut respond| async move {
+        let mut stream = respond.send_response(ok(), false).unwrap();
+        let size = if request.method() == Method::GET { 1 << 20 } else { 5 };
+        stream.send_data(vec![0; size].into(), true).unwrap();
+        // The stream must outlive what the window does not let through yet.
+        poll_fn(|cx| stream.poll_reset(cx)).await.ok();
+    })
+    .await;
+    let mut unread = Vec::new();
+    for _ in 0..99 {
+        unread.push(pair.send(&mut exchange(Method::GET, Body::Empty)).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(pair.client.has_room());
+    let mut answer = pair.send(&mut exchange(Method::POST, Body::Empty)).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(1), answer.body.read_all(10)).await;
+    assert_eq!(read.unwrap().unwrap().len(), 5);
 }

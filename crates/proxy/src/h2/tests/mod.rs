@@ -105,9 +105,14 @@ impl Gateway {
             tls: None,
             protocol: Protocol::Http2,
             id: 1,
+            prepared: Default::default(),
         };
-        let served =
-            super::server::serve_connection(far, self.worker.clone(), Arc::new(connection), self.drain.clone());
+        let served = super::server::serve_connection(
+            far,
+            self.worker.clone(),
+            Arc::new(connection),
+            self.drain.clone(),
+        );
         (near, tokio::spawn(served))
     }
 

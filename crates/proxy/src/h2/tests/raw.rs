@@ -33,7 +33,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// Literal fields without indexing and without Huffman coding (RFC 7541 §6.2.2).
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
-    let mut text = |text: &str, block: &mut Vec<u8>| {
+    let text = |text: &str, block: &mut Vec<u8>| {
         let length = text.len();
         if length < 127 {
             block.push(length as u8);
@@ -61,7 +61,8 @@ fn headers(stream: u32, fields: &[(&str, &str)], ends: bool) -> Vec<u8> {
     frame(HEADERS, flags, stream, &block(fields))
 }
 
-const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a.example")];
 
 fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     GET.iter().chain(more).copied().collect()
@@ -246,7 +247,8 @@ async fn floods_end_the_connection() {
         assert!(closed.is_ok(), "still open");
         io = reading.unsplit(writer.await.unwrap());
         drop(io);
-        let calm = frame(GOAWAY, 0, 0, &[&0_u32.to_be_bytes()[..], &ENHANCE_YOUR_CALM.to_be_bytes()].concat());
+        let calm =
+            frame(GOAWAY, 0, 0, &[&0_u32.to_be_bytes()[..], &ENHANCE_YOUR_CALM.to_be_bytes()].concat());
         assert!(said.windows(calm.len()).any(|window| window == calm), "no GOAWAY");
         assert_eq!(gateway.listener_metrics().attacks().get("http2-flood"), Some(&1));
     }

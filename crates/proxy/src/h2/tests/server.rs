@@ -13,10 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use portcullis_core::{Answer, Body, Error, Exchange, Fields, Frame, Kind, answer::Tunnel};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
-};
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use super::{Gateway, Pieces, Zeros};
 
@@ -81,7 +78,10 @@ async fn a_request_and_its_answer() {
     assert!(said.contains("\"cookie\": \"a=1; b=2\"") && said.contains("\"x-one\": \"1\""), "{said}");
     assert_eq!(response.status(), 200);
     let fields = response.headers();
-    assert_eq!((&fields["x-mixed"], &fields["content-length"]), (&"1".parse().unwrap(), &"5".parse().unwrap()));
+    assert_eq!(
+        (&fields["x-mixed"], &fields["content-length"]),
+        (&"1".parse().unwrap(), &"5".parse().unwrap())
+    );
     assert!(fields.contains_key("date") && !fields.contains_key("connection"));
     let mut body = response.into_body();
     assert_eq!(body.data().await.unwrap().unwrap(), "hello");
@@ -351,7 +351,8 @@ async fn a_body_below_the_minimum_rate_is_refused() {
 fn connect_to(protocol: Option<&'static str>) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = http::Method::CONNECT;
-    *request.uri_mut() = if protocol.is_some() { "http://a.example/chat" } else { "a.example:80" }.parse().unwrap();
+    *request.uri_mut() =
+        if protocol.is_some() { "http://a.example/chat" } else { "a.example:80" }.parse().unwrap();
     if let Some(protocol) = protocol {
         request.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
     }
@@ -386,7 +387,10 @@ async fn extended_connect_opens_a_tunnel() {
     assert!(client.is_extended_connect_protocol_enabled());
     let (response, mut sending) = client.send_request(connect_to(Some("websocket")), false).unwrap();
     let response = response.await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["sec-websocket-protocol"]), (200, &"chat".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["sec-websocket-protocol"]),
+        (200, &"chat".parse().unwrap())
+    );
     assert!(!response.headers().contains_key("sec-websocket-accept"));
     let mut body = response.into_body();
     for word in ["ping", "pong"] {
