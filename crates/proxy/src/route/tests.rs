@@ -460,6 +460,27 @@ fn a_regex_that_does_not_compile_names_its_route() {
     assert!(error.to_string().starts_with("route `bad@file`: "), "{error}");
 }
 
+/// More branches at a node than are kept in a plain list, at two depths.
+#[test]
+fn broad_trees_keep_every_branch() {
+    let templates: Vec<String> = (0..40).map(|i| format!("/s{}/{{x}}/t{i}", i / 20)).collect();
+    let matcher = |text: &String| Rule::Match(Matcher::PathTemplate(PathTemplate::parse(text).unwrap()));
+    let roots = (0..40).map(|i| format!("/r{i}/*"));
+    let texts: Vec<String> = templates.into_iter().chain(roots).collect();
+    let rules: Vec<(Rule, i64)> = texts.iter().map(|text| (matcher(text), 1)).collect();
+    let router = router(&rules);
+    for (index, text) in texts.iter().enumerate() {
+        let path = text.replace("{x}", "7").replace('*', "a/b");
+        let parameters = if index < 40 { vec![("x".into(), "7".into())] } else { vec![] };
+        assert_eq!(
+            said(router.find(&Asked::get("a", &path).query())),
+            Said::Route(index, parameters),
+            "{path}"
+        );
+    }
+    assert_eq!(said(router.find(&Asked::get("a", "/s0/7/t20").query())), Said::Nothing);
+}
+
 #[test]
 fn methods_are_as_many_as_bits() {
     let rule = |count: usize| {
