@@ -2,6 +2,11 @@
 //!
 //! `client → listener → route → middlewares → service → endpoint`, and back through the middlewares in reverse.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 pub mod answer;
 pub mod balance;
 pub mod body;

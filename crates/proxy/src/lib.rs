@@ -1,5 +1,10 @@
 //! The data plane: listeners, routing, forwarding. [`serve::serve`] is the life of a request; start reading there.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 pub mod arrive;
 pub mod balance;
 pub mod buffers;
