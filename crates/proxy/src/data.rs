@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -35,6 +35,8 @@ pub struct Data {
     workers: Vec<Hand>,
     gate: Arc<Gate>,
     open: Mutex<HashMap<Arc<str>, Opened>>,
+    /// Addresses of listeners that vanished, for as long as a worker still has the socket.
+    closing: Mutex<Vec<(SocketAddr, Weak<()>)>>,
     current: Mutex<Option<Arc<Runtime>>>,
 }
 
@@ -53,6 +55,8 @@ struct Opened {
     drain: Drain,
     /// Connections open on it, all workers together.
     count: Arc<AtomicUsize>,
+    /// Held by the workers together with its sockets.
+    held: Weak<()>,
 }
 
 /// Why a configuration could not be put in force. The old one still is.
@@ -79,7 +83,13 @@ impl Data {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.workers == 0 { cores } else { options.workers };
         let workers = (0..count).map(spawn).collect::<io::Result<Vec<_>>>()?;
-        Ok(Data { workers, gate: Arc::default(), open: Mutex::default(), current: Mutex::default() })
+        Ok(Data {
+            workers,
+            gate: Arc::default(),
+            open: Mutex::default(),
+            closing: Mutex::default(),
+            current: Mutex::default(),
+        })
     }
 
     /// How many workers there are.
@@ -94,6 +104,8 @@ impl Data {
     /// A listener cannot be opened. Nothing has changed then.
     pub fn apply(&self, runtime: Arc<Runtime>) -> Result<(), ApplyError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.retain(|(_, held)| held.strong_count() > 0);
         let mut fresh = Vec::new();
         for (name, listener) in runtime.listeners.iter() {
             let wanted = listener.settings.address;
@@ -101,8 +113,9 @@ impl Data {
                 continue;
             }
             let failed = |source| ApplyError::Listen { listener: name.clone(), address: wanted, source };
-            // Moving a listener to an address that another one leaves in this very reload must work too.
-            let ours = open.values().any(|opened| opened.bound == wanted);
+            // An address that another listener leaves in this very reload, or left in the last, is no stranger's.
+            let ours = open.values().any(|opened| opened.bound == wanted)
+                || closing.iter().any(|(address, _)| *address == wanted);
             if !ours {
                 socket::probe(wanted).map_err(failed)?;
             }
@@ -118,6 +131,8 @@ impl Data {
             let bound = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(wanted);
             let drain = Drain::default();
             let count = Arc::new(AtomicUsize::new(0));
+            let holds = Arc::new(());
+            let held = Arc::downgrade(&holds);
             for (hand, socket) in self.workers.iter().zip(sockets) {
                 let accepting = Accepting {
                     socket,
@@ -125,18 +140,21 @@ impl Data {
                     drain: drain.clone(),
                     open: count.clone(),
                     gate: self.gate.clone(),
+                    holds: holds.clone(),
                 };
                 // A worker that is gone takes no connections; the others do.
                 let _ = hand.tasks.send(accepting);
             }
-            if let Some(moved) = open.insert(name, Opened { wanted, bound, drain, count }) {
+            if let Some(moved) = open.insert(name, Opened { wanted, bound, drain, count, held }) {
                 moved.drain.begin();
+                closing.push((moved.bound, moved.held));
             }
         }
         open.retain(|name, opened| {
             let stays = runtime.listeners.contains_key(name);
             if !stays {
                 opened.drain.begin();
+                closing.push((opened.bound, opened.held.clone()));
             }
             stays
         });

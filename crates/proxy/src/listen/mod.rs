@@ -47,6 +47,8 @@ pub struct Accepting {
     pub open: Arc<AtomicUsize>,
     /// Shared bounds.
     pub gate: Arc<Gate>,
+    /// Dropped together with the socket: who waits for the address to be free looks at it.
+    pub holds: Arc<()>,
 }
 
 /// A connection that was let in; lets the next one in when it ends.
@@ -59,16 +61,24 @@ struct Admitted {
     metrics: Arc<ListenerMetrics>,
 }
 
-/// Accepts until the drain begins.
+/// Accepts until the drain begins; who had already connected by then is still let in, instead of being reset when the
+/// socket closes.
 pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
     let Ok(socket) = TcpListener::from_std(accepting.socket) else { return };
     let (name, drain, open, gate) = (accepting.name, accepting.drain, accepting.open, accepting.gate);
+    let (_holds, mut late) = (accepting.holds, 0);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.wait() => return,
             accepted = socket.accept() => accepted,
+            () = drain.wait() => return,
         };
+        if drain.is_draining() {
+            late += 1;
+            if late > socket::BACKLOG {
+                return;
+            }
+        }
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {

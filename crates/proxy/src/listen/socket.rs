@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait for `accept`.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Opens `count` sockets on one address. With port 0 all get the port of the first.
 ///
