@@ -67,6 +67,16 @@ impl Endpoint {
         Endpoint::run(Arc::new(move |request| Box::pin(answer(request))), None, Default::default()).await
     }
 
+    /// The same over TLS.
+    pub async fn tls<F, A>(config: ServerConfig, answer: F) -> Endpoint
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Response<Body>, Problem>> + Send + 'static,
+    {
+        let answer: Answer = Arc::new(move |request| Box::pin(answer(request)));
+        Endpoint::run(answer, Some(Arc::new(config)), Default::default()).await
+    }
+
     /// Reads each request to its end, remembers it (see [`Endpoint::seen`]) and answers with this function.
     pub async fn with<F>(answer: F) -> Endpoint
     where

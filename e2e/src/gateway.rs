@@ -31,8 +31,9 @@ address = "127.0.0.1:{admin}"
 /// How long a gateway may take to become ready.
 const READY: Duration = Duration::from_secs(20);
 
-/// How long it may take to leave after SIGTERM when a test is over, before it is killed.
-const LEAVE: Duration = Duration::from_secs(3);
+/// How long it may take to leave after SIGTERM when a test is over, before it is killed. Short: the clients of a test
+/// that is over close nothing any more, and the promises about leaving are `shutdown`'s.
+const LEAVE: Duration = Duration::from_millis(300);
 
 /// A gateway to be started.
 ///

@@ -41,6 +41,14 @@ impl Echo {
         let endpoint = Endpoint::start(move |request| accept(request, Arc::clone(&into))).await;
         Echo { endpoint, closed }
     }
+
+    /// The same over TLS.
+    pub async fn tls(config: rustls::ServerConfig) -> Echo {
+        let closed: Arc<Mutex<Vec<u16>>> = Arc::default();
+        let into = Arc::clone(&closed);
+        let endpoint = Endpoint::tls(config, move |request| accept(request, Arc::clone(&into))).await;
+        Echo { endpoint, closed }
+    }
 }
 
 async fn accept(request: Request<Incoming>, closed: Arc<Mutex<Vec<u16>>>) -> Result<Response<Body>, Problem> {

@@ -1,0 +1,52 @@
+//! What Portcullis promises, held by the real binary on real sockets. One file per promise; the ids in the comments
+//! (VK1, AVX3 …) are those of the project's requirements.
+
+mod access_log;
+mod admin;
+mod avx_gateway;
+mod balancing;
+mod built_in;
+mod cli;
+mod config_forms;
+mod errors;
+mod failing_endpoints;
+mod floods;
+mod forwarding_fields;
+mod grpc;
+mod health;
+mod interim;
+mod large_bodies;
+mod limits;
+mod many_connections;
+mod metrics;
+mod middlewares;
+mod paths;
+mod reload;
+mod reload_under_load;
+mod routing;
+mod running;
+mod shutdown;
+mod smuggling;
+mod sse;
+mod sticky;
+mod timeouts;
+mod tls;
+mod upstream_tls;
+mod versions;
+mod websocket;
+
+/// Every path to one service `app` at `{app}`; `extra` is appended to the service's table.
+fn one(extra: &str) -> String {
+    format!(
+        r#"
+[[routes]]
+name = "all"
+path = "/*"
+service = "app"
+
+[services.app]
+endpoints = [{{ url = "{{app}}" }}]
+{extra}
+"#
+    )
+}

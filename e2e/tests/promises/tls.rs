@@ -1,0 +1,249 @@
+//! TLS of listeners (VK11, MUS6): certificates per name, ALPN, re-reading, client certificates.
+
+use portcullis_e2e::{
+    Client, Endpoint, Gateway, Setup, Version,
+    certs::{Authority, Pair},
+    client::tls_stream,
+    wait::LONG,
+    within,
+};
+
+const LISTENER: &str = r#"
+[listeners.web]
+address = "127.0.0.1:{port}"
+
+[listeners.web.tls]
+certificates = [
+    { cert = "default.pem", key = "default.key" },
+    { cert = "shop.pem", key = "shop.key" },
+    { cert = "wild.pem", key = "wild.key" },
+]
+{tls}
+
+[admin]
+address = "127.0.0.1:{admin}"
+
+[[routes]]
+name = "all"
+path = "/*"
+service = "app"
+
+[services.app]
+endpoints = [{ url = "{app}" }]
+"#;
+
+struct Tls {
+    gateway: Gateway,
+    authority: Authority,
+    endpoint: Endpoint,
+    shop: Pair,
+    wild: Pair,
+    default: Pair,
+}
+
+async fn start(tls: &str, clients: Option<&Authority>) -> Tls {
+    let authority = Authority::new("names");
+    let endpoint = Endpoint::named("a").await;
+    let default = authority.issue(&["default.example"]);
+    let shop = authority.issue(&["shop.example", "www.shop.example"]);
+    let wild = authority.issue(&["*.wild.example"]);
+    let mut setup = Setup::whole("gateway.toml", LISTENER).set("app", endpoint.url()).set("tls", tls);
+    for (name, pair) in [("default", &default), ("shop", &shop), ("wild", &wild)] {
+        setup = setup.file(&format!("{name}.pem"), &pair.cert).file(&format!("{name}.key"), &pair.key);
+    }
+    if let Some(clients) = clients {
+        setup = setup.file("clients.pem", clients.pem());
+    }
+    Tls { gateway: setup.start().await, authority, endpoint, shop, wild, default }
+}
+
+/// The certificate shown to somebody who asks for this name, without judging it.
+async fn shown(tls: &Tls, name: &str) -> Option<Vec<u8>> {
+    let mut config = tls.authority.client(&["http/1.1"]);
+    // Judged by nobody: which one is shown is the question.
+    config.dangerous().set_certificate_verifier(std::sync::Arc::new(trusting::Anything));
+    let stream = tls_stream(tls.gateway.addr(), name, config).await.ok()?;
+    Some(stream.get_ref().1.peer_certificates()?.first()?.to_vec())
+}
+
+mod trusting {
+    use rustls::{
+        DigitallySignedStruct, Error, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    };
+
+    /// Accepts any certificate.
+    #[derive(Debug)]
+    pub struct Anything;
+
+    impl ServerCertVerifier for Anything {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+}
+
+/// By name: exact, wildcard (one label), and the default for strangers.
+#[tokio::test]
+async fn the_certificate_is_chosen_by_name() {
+    let tls = start("", None).await;
+    for (name, pair) in [
+        ("shop.example", &tls.shop),
+        ("www.shop.example", &tls.shop),
+        ("a.wild.example", &tls.wild),
+        ("a.b.wild.example", &tls.default),
+        ("default.example", &tls.default),
+        ("unknown.example", &tls.default),
+    ] {
+        assert_eq!(shown(&tls, name).await.unwrap(), pair.der().to_vec(), "{name}");
+    }
+}
+
+/// By choice, strangers get no certificate at all.
+#[tokio::test]
+async fn strict_sni_refuses_strangers() {
+    let tls = start("strict_sni = true", None).await;
+    assert!(shown(&tls, "shop.example").await.is_some());
+    assert!(shown(&tls, "unknown.example").await.is_none());
+}
+
+/// HTTP/2 by ALPN, HTTP/1.1 for those who want it; and the endpoint hears that it was https.
+#[tokio::test]
+async fn alpn_chooses_the_version() {
+    let tls = start("", None).await;
+    for (alpn, version) in
+        [(vec!["h2", "http/1.1"], Version::H2), (vec!["http/1.1"], Version::H1), (vec![], Version::H1)]
+    {
+        let config = tls.authority.client(&alpn);
+        let mut client = Client::tls(tls.gateway.addr(), "shop.example", config).await.unwrap();
+        assert_eq!(client.version(), version, "{alpn:?}");
+        let reply = client.get("/").await;
+        assert_eq!((reply.status, reply.endpoint()), (200, "a"));
+        assert_eq!(tls.endpoint.last().header("x-forwarded-proto"), "https");
+    }
+}
+
+/// A certificate file that changes is shown to the next connection; those that are open stay.
+#[tokio::test]
+async fn certificates_are_read_again() {
+    let tls = start("", None).await;
+    let mut open =
+        Client::tls(tls.gateway.addr(), "shop.example", tls.authority.client(&["http/1.1"])).await.unwrap();
+    assert_eq!(open.get("/").await.status, 200);
+    let fresh = tls.authority.issue(&["shop.example"]);
+    let dir = tls.gateway.dir.path();
+    for (name, content) in [("shop.key", &fresh.key), ("shop.pem", &fresh.cert)] {
+        std::fs::write(dir.join("next"), content).unwrap();
+        std::fs::rename(dir.join("next"), dir.join(name)).unwrap();
+    }
+    within(2 * LONG, "the new certificate to be shown", || async {
+        shown(&tls, "shop.example").await == Some(fresh.der().to_vec())
+    })
+    .await;
+    assert_eq!(open.get("/").await.status, 200);
+    // A broken file is not: the last good pair stays.
+    std::fs::write(dir.join("shop.pem"), "not a certificate").unwrap();
+    let reply = tls.gateway.admin_post("/reload").await;
+    assert_ne!(reply.status, 200, "{}", reply.text());
+    assert_eq!(shown(&tls, "shop.example").await, Some(fresh.der().to_vec()));
+}
+
+/// Client certificates: those of the authority come in, others and none do not; or none may, by choice.
+#[tokio::test]
+async fn client_certificates() {
+    let staff = Authority::new("staff");
+    let stranger = Authority::new("stranger");
+    let tls = start("client_ca = \"clients.pem\"", Some(&staff)).await;
+    let addr = tls.gateway.addr();
+    let good = tls.authority.client_with(&["http/1.1"], &staff.issue(&["alice"]));
+    assert_eq!(ask(addr, good).await, Some(200));
+    let bad = tls.authority.client_with(&["http/1.1"], &stranger.issue(&["mallory"]));
+    assert_eq!(ask(addr, bad).await, None);
+    assert_eq!(ask(addr, tls.authority.client(&["http/1.1"])).await, None);
+
+    let tls = start("client_ca = \"clients.pem\"\nclient_cert_required = false", Some(&staff)).await;
+    assert_eq!(ask(tls.gateway.addr(), tls.authority.client(&["http/1.1"])).await, Some(200));
+    let bad = tls.authority.client_with(&["http/1.1"], &stranger.issue(&["mallory"]));
+    assert_eq!(ask(tls.gateway.addr(), bad).await, None);
+}
+
+async fn ask(addr: std::net::SocketAddr, config: rustls::ClientConfig) -> Option<u16> {
+    let mut client = Client::tls(addr, "shop.example", config).await.ok()?;
+    let request = http::Request::get("/").body(portcullis_e2e::client::empty()).unwrap();
+    client.try_fetch(request).await.ok().map(|reply| reply.status)
+}
+
+/// TLS 1.2 can be switched off.
+#[tokio::test]
+async fn the_oldest_version_can_be_chosen() {
+    for (tls, works) in [("", true), ("min_version = \"1.3\"", false)] {
+        let tls = start(tls, None).await;
+        let mut roots = rustls::RootCertStore::empty();
+        for pem in [tls.authority.pem()] {
+            use rustls::pki_types::{CertificateDer, pem::PemObject};
+            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        }
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let old = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        assert_eq!(ask(tls.gateway.addr(), old).await.is_some(), works);
+    }
+}
+
+/// Plaintext on a TLS port is answered or closed, never served.
+#[tokio::test]
+async fn plaintext_on_a_tls_port_is_not_served() {
+    let tls = start("", None).await;
+    let mut client = portcullis_e2e::RawClient::connect(tls.gateway.addr()).await;
+    client.write("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
+    let said = client.to_end().await;
+    assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
+    assert_eq!(tls.endpoint.count(), 0);
+}
+
+/// The metrics tell when each certificate expires, and count handshakes that fail.
+#[tokio::test]
+async fn expiry_is_in_the_metrics() {
+    let tls = start("", None).await;
+    let stranger = Authority::new("stranger");
+    assert!(Client::tls(tls.gateway.addr(), "shop.example", stranger.client(&["http/1.1"])).await.is_err());
+    within(LONG, "three certificates and a failed handshake", || async {
+        let page = tls.gateway.metrics().await;
+        let certificates =
+            page.find("gateway_tls_certificate_not_after_timestamp_seconds", &[("listener", "web")]);
+        certificates.len() >= 3
+            && certificates.iter().all(|sample| sample.value > 1.7e9)
+            && page.sum("gateway_tls_handshake_failures_total", &[("listener", "web")]) >= 1.0
+    })
+    .await;
+}
