@@ -41,7 +41,7 @@ struct Entry {
 /// Buffers larger than this are not kept for later use.
 const KEPT_BYTES: usize = 16 * 1024;
 /// How many buffers one thread keeps.
-const KEPT_BUFFERS: usize = 128;
+const KEPT_BUFFERS: usize = 1024;
 
 type Buffers = (Vec<u8>, Vec<Entry>, String);
 
@@ -53,7 +53,9 @@ impl Fields {
     /// An empty list, over a used buffer of this thread where there is one.
     pub fn new() -> Fields {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let (bytes, list, text) = spare.unwrap_or_default();
+        // Room for a browser's request with what is added on the way: growing in steps would copy it several times.
+        let fresh = || (Vec::with_capacity(2048), Vec::with_capacity(32), String::with_capacity(128));
+        let (bytes, list, text) = spare.unwrap_or_else(fresh);
         Fields { bytes, list, text, present: 0 }
     }
 
@@ -189,7 +191,11 @@ impl Fields {
     /// Appends a field. Bytes that may not stand in a value (CR, LF, NUL) become spaces, so that no value, wherever
     /// it came from, can start a new field (RFC 9110 §5.5).
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        let value = value.as_ref();
+        self.append_classified(Known::of(name.as_bytes()), name, value.as_ref());
+    }
+
+    /// Appends a field whose name has been classified before; see [`Fields::append`].
+    pub fn append_classified(&mut self, known: Known, name: &str, value: &[u8]) {
         // Stored as the line goes out, so that neighbours leave in one copy.
         let name_span = self.store(name.as_bytes());
         self.adopt(b": ");

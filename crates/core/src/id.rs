@@ -34,15 +34,31 @@ impl Exchange {
     }
 }
 
+/// The two hexadecimal digits of every byte.
+#[allow(clippy::indexing_slicing)] // at compile time, over a constant
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
 /// 48 bits of time, the version, 12 bits of `a`, the variant, 62 bits of `b`.
 fn format_v7(millis: u64, a: u64, b: u64) -> Box<str> {
     let high = (millis << 16) | 0x7000 | (a & 0x0fff);
     let low = (b & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
     let mut text = *b"00000000-0000-0000-0000-000000000000";
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (place, byte) in text.iter_mut().filter(|byte| **byte != b'-').enumerate() {
-        let bits = if place < 16 { high >> (60 - 4 * place) } else { low >> (60 - 4 * (place - 16)) };
-        *byte = DIGITS.get((bits & 0xf) as usize).copied().unwrap_or(b'0');
+    // Where each of the sixteen bytes stands in the text.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (place, byte) in PLACES.into_iter().zip(bytes) {
+        if let (Some(to), Some(digits)) = (text.get_mut(place..place + 2), HEX.get(usize::from(byte))) {
+            to.copy_from_slice(digits);
+        }
     }
     std::str::from_utf8(&text).unwrap_or_default().into()
 }

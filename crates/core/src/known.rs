@@ -135,7 +135,9 @@ impl Known {
             (21, b's', b'n') => ("sec-websocket-version", SecWebsocketVersion),
             _ => return Other,
         };
-        if name.eq_ignore_ascii_case(text.as_bytes()) { known } else { Other }
+        // Names are tokens, whose bytes `| 0x20` maps to lower case without making two of them alike.
+        let same = name.iter().zip(text.as_bytes()).all(|(byte, lower)| byte | 0x20 == *lower);
+        if same { known } else { Other }
     }
 
     /// This name's bit in a set of names.

@@ -96,7 +96,7 @@ impl Identify {
 
     fn set(&self, fields: &mut Fields, id: &str) {
         fields.remove_classified(self.known, self.header.as_bytes());
-        fields.append(&self.header, id);
+        fields.append_classified(self.known, &self.header, id.as_bytes());
     }
 }
 

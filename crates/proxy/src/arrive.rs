@@ -110,7 +110,7 @@ fn checked_authority(authority: &[u8]) -> Result<&str, Error> {
             None => (text, ""),
         },
     };
-    let host_is_fine = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&b));
+    let host_is_fine = host.bytes().all(|byte| HOST.get(usize::from(byte)).copied().unwrap_or(false));
     let port_is_fine = match port.strip_prefix(':') {
         Some(digits) => {
             digits.len() <= 5
@@ -121,6 +121,24 @@ fn checked_authority(authority: &[u8]) -> Result<&str, Error> {
     };
     if host_is_fine && port_is_fine { Ok(text) } else { Err(bad()) }
 }
+
+/// What a name may consist of (RFC 3986 §3.2.2: unreserved, sub-delims but the comma, escapes).
+#[allow(clippy::indexing_slicing)] // at compile time, over a constant
+const HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"-._~!$&'()*+;=%";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] |= (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

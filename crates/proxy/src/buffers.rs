@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 /// The size a buffer starts with: a whole small exchange.
-pub const SIZE: usize = 8 * 1024;
+pub const SIZE: usize = 16 * 1024;
 /// Larger ones are let go.
 const KEPT_SIZE: usize = 256 * 1024;
 const KEPT: usize = 64;

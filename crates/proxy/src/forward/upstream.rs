@@ -107,14 +107,14 @@ impl Pools {
                 && conn.is_young(pool, now)
                 && conn.io.is_quiet()
             {
+                conn.lease(now);
                 return Some(conn);
             }
         }
     }
 
-    /// Keeps a connection for later, unless there are enough.
-    pub fn give(&self, worker: usize, conn: Box<Conn>, max_idle: usize) {
-        let now = Instant::now();
+    /// Keeps a connection for later, unless there are enough. It counts as idle since `now`.
+    pub fn give(&self, worker: usize, conn: Box<Conn>, max_idle: usize, now: Instant) {
         let mut shard = self.shard(worker);
         if shard.idle.len() < max_idle {
             shard.idle.push((conn, now));

@@ -42,6 +42,8 @@ pub struct Conn {
     worker: usize,
     max_idle: usize,
     born: Instant,
+    /// When its current request began: a clock need not be asked again when it ends.
+    leased: Instant,
     used: bool,
     open: Open,
 }
@@ -78,7 +80,22 @@ pub struct Failed {
 impl Conn {
     /// A fresh connection.
     pub fn new(io: Io, pools: Arc<Pools>, worker: usize, max_idle: usize, open: Open, now: Instant) -> Conn {
-        Conn { io, input: Input::default(), pools, worker, max_idle, born: now, used: false, open }
+        Conn {
+            io,
+            input: Input::default(),
+            pools,
+            worker,
+            max_idle,
+            born: now,
+            leased: now,
+            used: false,
+            open,
+        }
+    }
+
+    /// Begins a request.
+    pub fn lease(&mut self, now: Instant) {
+        self.leased = now;
     }
 
     /// Young enough to be used again?
@@ -96,7 +113,8 @@ impl Conn {
         self.used = true;
         self.input.release();
         let (pools, worker, max_idle) = (self.pools.clone(), self.worker, self.max_idle);
-        pools.give(worker, self, max_idle);
+        let since = self.leased;
+        pools.give(worker, self, max_idle, since);
     }
 }
 
