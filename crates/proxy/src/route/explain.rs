@@ -139,15 +139,15 @@ fn alternatives(parts: &[Condition], view: View<'_>, methods: &Methods) -> Optio
         })
         .collect();
     let subjects: Vec<String> = tests.iter().map(|test| subject(test, view)).collect();
-    if let Some(first) = subjects.first() {
-        if tests.len() == parts.len() && subjects.iter().all(|subject| subject == first) {
-            let mut wants: Vec<String> =
-                tests.iter().take(MAX_WANTS).map(|test| wanted(test, methods)).collect();
-            if tests.len() > MAX_WANTS {
-                wants.push(format!("or one of {} more", tests.len() - MAX_WANTS));
-            }
-            return Some(format!("{first}, the route wants {}", wants.join(", ")));
+    if let Some(first) = subjects.first()
+        && tests.len() == parts.len()
+        && subjects.iter().all(|subject| subject == first)
+    {
+        let mut wants: Vec<String> = tests.iter().take(MAX_WANTS).map(|test| wanted(test, methods)).collect();
+        if tests.len() > MAX_WANTS {
+            wants.push(format!("or one of {} more", tests.len() - MAX_WANTS));
         }
+        return Some(format!("{first}, the route wants {}", wants.join(", ")));
     }
     let nearest = parts.iter().max_by_key(|part| nearness(part, view).map_or((false, 0), |near| near));
     nearest.and_then(|part| failure(part, view, methods))

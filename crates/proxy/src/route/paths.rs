@@ -80,10 +80,10 @@ impl Paths {
     /// Shows every list that may hold a route for this path.
     pub(super) fn visit<'a>(&'a self, path: &str, show: &mut impl FnMut(&'a List)) {
         show(&self.anywhere);
-        if !self.exact.is_empty() {
-            if let Some(list) = self.exact.get(path) {
-                show(list);
-            }
+        if !self.exact.is_empty()
+            && let Some(list) = self.exact.get(path)
+        {
+            show(list);
         }
         self.prefixes.visit(path.as_bytes(), show);
         if let Some(rest) = path.strip_prefix('/') {
@@ -185,10 +185,11 @@ impl Literals {
     #[allow(clippy::indexing_slicing)] // the index was found, or is that of what was pushed
     fn entry(&mut self, segment: &Arc<str>) -> &mut Branch {
         let crowded = matches!(self, Literals::Few(few) if few.len() >= MANY);
-        if crowded && self.get(segment).is_none() {
-            if let Literals::Few(few) = std::mem::take(self) {
-                *self = Literals::Many(few.into_iter().collect());
-            }
+        if crowded
+            && self.get(segment).is_none()
+            && let Literals::Few(few) = std::mem::take(self)
+        {
+            *self = Literals::Many(few.into_iter().collect());
         }
         match self {
             Literals::Many(many) => many.entry(segment.clone()).or_default(),
