@@ -163,11 +163,17 @@ impl Server {
             requests,
             ..
         } = self;
-        let (mut scan, mut began) = (Scan::default(), false);
+        let (mut scan, mut began, mut empty_lines) = (Scan::default(), false, 0);
         watch.set(timeouts.keep_alive);
         poll_fn(|cx| {
             let state = &mut *link.lock();
             loop {
+                // Empty lines before a request line are forgiven, a few of them (RFC 9112 §2.2).
+                while empty_lines < 2 && state.input.unread().starts_with(b"\r\n") {
+                    state.input.consume(2);
+                    scan = Scan::default();
+                    empty_lines += 1;
+                }
                 if !state.input.is_empty() {
                     if !began {
                         began = true;
@@ -546,9 +552,6 @@ fn read(
     worker: &Worker,
     connection: &Connection,
 ) -> Result<Option<(Arrived, usize)>, Error> {
-    // Empty lines before a request line are forgiven (RFC 9112 §2.2).
-    let empty = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let bytes = bytes.get(empty..).unwrap_or_default();
     let runtime = worker.runtime().ok_or(Error::new(Kind::ShuttingDown))?;
     let listener =
         runtime.listeners.get(&connection.listener).cloned().ok_or(Error::new(Kind::ShuttingDown))?;
@@ -578,7 +581,7 @@ fn read(
     let mut request = arrive::request(head.method, target, None, head.fields, &listener)?;
     request.upgrade = upgrade;
     request.expects_continue = expects_continue;
-    Ok(Some((Arrived { request, framing, keep, http_10, runtime, listener }, empty + end)))
+    Ok(Some((Arrived { request, framing, keep, http_10, runtime, listener }, end)))
 }
 
 /// Would the client keep the connection open? (RFC 9112 §9.3)

@@ -40,7 +40,7 @@ pub fn ours(mut bytes: &[u8]) -> Vec<Meaning> {
 }
 
 fn one(bytes: &[u8]) -> Option<(Meaning, usize)> {
-    let empty = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let empty = if bytes.starts_with(b"\r\n\r\n") { 4 } else { 2 * usize::from(bytes.starts_with(b"\r\n")) };
     let rest = &bytes[empty..];
     let end = Scan::default().end(rest).ok()??;
     let head = head::request(&rest[..end], 100).ok()?;
@@ -145,10 +145,21 @@ pub async fn compare(bytes: &[u8]) {
     }
 }
 
-/// hyper's `Uri` prints `http://host` as `http://host/`: no difference in meaning.
+/// hyper's `Uri` drops a fragment (which our canonicaliser refuses later), lowers the scheme, and prints `http://host`
+/// as `http://host/`: no difference in meaning.
 fn normal(their: &Meaning, our: &Meaning) -> Meaning {
     let mut their = their.clone();
-    if their.target == format!("{}/", our.target) {
+    let plain = |target: &str| {
+        let target = target.split('#').next().unwrap_or_default();
+        match target.split_once("://") {
+            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+                let rest = rest.replacen("/?", "?", 1);
+                format!("{}://{}", scheme.to_ascii_lowercase(), rest.strip_suffix('/').unwrap_or(&rest))
+            }
+            _ => target.to_owned(),
+        }
+    };
+    if plain(&their.target) == plain(&our.target) {
         their.target.clone_from(&our.target);
     }
     their
