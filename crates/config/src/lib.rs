@@ -10,6 +10,7 @@ pub mod document;
 mod human;
 mod kinds;
 mod load;
+mod log_filter;
 mod merge;
 pub mod model;
 mod quarantine;

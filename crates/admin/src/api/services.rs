@@ -74,7 +74,7 @@ fn endpoint(service: &Service, index: usize, at: &Endpoint) -> Value {
         (Health::Healthy, false) => "healthy",
     };
     let ewma = state.ewma_ns.load(Relaxed);
-    let idle = service.upstreams.get(index).map_or(0, |upstream| upstream.metrics.totals().idle.max(0));
+    let idle = service.upstreams.get(index).map_or(0, |upstream| upstream.pools.idle());
     let metadata: BTreeMap<&str, &str> = service
         .settings
         .endpoints

@@ -48,7 +48,7 @@ impl Merger<'_> {
             admin: admin(written),
             metrics,
             access_log: access_log(main, written),
-            log: log(written),
+            log: self.log(main, written),
             error_pages,
             drain_timeout: defaults::first([&written.drain_timeout], defaults::DRAIN),
             gateway_name,
@@ -82,6 +82,19 @@ impl Merger<'_> {
             self.error(source, &Path::root().key("gateway_name"), Code::BadValue, message, help);
         }
         shared(name)
+    }
+
+    fn log(&mut self, main: Option<&Source>, written: &Configuration) -> Log {
+        let default = written::Log::default();
+        let log = written.log.as_ref().map_or(&default, |log| &log.0);
+        let filter = log.filter.as_deref().unwrap_or("info");
+        if let (Some(source), Err(problem)) = (main, crate::log_filter::check(filter)) {
+            let path = Path::root().key("log");
+            let long = source.document.root.at(&path.key("filter")).is_some();
+            let path = if long { path.key("filter") } else { path };
+            self.error(source, &path, Code::BadValue, problem.message, problem.help);
+        }
+        Log { filter: shared(filter), format: defaults::first([&log.format], LogFormat::Text) }
     }
 
     fn metrics(&mut self, main: Option<&Source>, written: Option<&written::Metrics>) -> Metrics {
@@ -213,13 +226,4 @@ fn access_log(main: Option<&Source>, written: &Configuration) -> Option<AccessLo
         format: defaults::first([&log.format], AccessLogFormat::Json),
         file: log.file.as_ref().map(|file| main.map_or(file.clone(), |source| source.file(file))),
     })
-}
-
-fn log(written: &Configuration) -> Log {
-    let default = written::Log::default();
-    let log = written.log.as_ref().map_or(&default, |log| &log.0);
-    Log {
-        filter: shared(log.filter.as_deref().unwrap_or("info")),
-        format: defaults::first([&log.format], LogFormat::Text),
-    }
 }

@@ -16,6 +16,8 @@ use crate::{
 
 /// The name of the listener that `[server]` means.
 const WEB: &str = "web";
+/// The name that the admin listener goes by, in logs and metrics and among the sockets.
+const ADMIN: &str = "admin";
 
 impl Merger<'_> {
     pub(super) fn listeners(&mut self) {
@@ -86,6 +88,16 @@ impl Merger<'_> {
 
     fn listener(&mut self, source: &Source, name: &str, written: &written::Listener) {
         let path = Path::root().key("listeners").key(name);
+        if name == ADMIN {
+            let message = "`admin` is the name of the admin listener";
+            self.error(
+                source,
+                &path,
+                Code::BadName,
+                message,
+                "choose another name; `[admin]` is its section",
+            );
+        }
         let Some(Lit(address)) = written.address else {
             if !source.broken(&path) {
                 let help = "write address = \":8080\"";

@@ -132,8 +132,14 @@ fn segment(part: &str) -> Result<Segment, Problem> {
         ));
     }
     if part.contains('*') {
-        let message = format!("`*` cannot stand in `{part}`");
-        return Err(Problem::new(message, "`*` stands only at the end, after a `/`: `/files/*`"));
+        let message = match part {
+            "*" => "`*` cannot stand before the end of a path".to_owned(),
+            _ => format!("`*` cannot stand in `{part}`"),
+        };
+        return Err(Problem::new(
+            message,
+            "`*` stands only at the end, after a `/`: `/files/*`; one segment is `{name}`",
+        ));
     }
     literal(part)?;
     Ok(Segment::Literal(part.into()))

@@ -31,6 +31,8 @@ pub struct EndpointGauge<'a> {
     pub in_flight: u64,
     /// Connections open, all workers together.
     pub connections: u64,
+    /// Those of them that wait for a request.
+    pub idle: u64,
 }
 
 impl Gauges for Runtime {
@@ -40,13 +42,14 @@ impl Gauges for Runtime {
 
     fn endpoints(&self, each: &mut dyn FnMut(&EndpointGauge<'_>)) {
         for service in self.services.values() {
-            for endpoint in &service.endpoints {
+            for (endpoint, upstream) in service.endpoints.iter().zip(&service.upstreams) {
                 each(&EndpointGauge {
                     service: &service.name,
                     endpoint: &endpoint.url,
                     up: endpoint.state.is_in_service(),
                     in_flight: endpoint.state.in_flight.load(Relaxed).into(),
                     connections: endpoint.state.connections.load(Relaxed).into(),
+                    idle: upstream.pools.idle() as u64,
                 });
             }
         }

@@ -150,10 +150,19 @@ fn touched(totals: &RouteTotals) -> bool {
     totals.in_progress > 0 || !totals.methods.is_empty() || totals.errors().next().is_some()
 }
 
+/// Service, endpoint, in service, requests at it, connections to it (open, idle).
+type Live = (String, String, bool, u64, (u64, u64));
+
 fn endpoints(page: &mut Page, view: &View, gauges: &dyn Gauges) {
-    let mut live: Vec<(String, String, bool, u64, u64)> = Vec::new();
+    let mut live: Vec<Live> = Vec::new();
     gauges.endpoints(&mut |at: &EndpointGauge<'_>| {
-        live.push((at.service.to_owned(), at.endpoint.to_owned(), at.up, at.in_flight, at.connections));
+        live.push((
+            at.service.to_owned(),
+            at.endpoint.to_owned(),
+            at.up,
+            at.in_flight,
+            (at.connections, at.idle),
+        ));
     });
     live.sort_unstable();
     live.dedup_by(|a, b| a.0 == b.0 && a.1 == b.1);
@@ -179,26 +188,23 @@ fn endpoints(page: &mut Page, view: &View, gauges: &dyn Gauges) {
 }
 
 /// Pools are shown by service: their endpoints come and go.
-fn pools(
-    page: &mut Page,
-    live: &[(String, String, bool, u64, u64)],
-    counted: &[(&str, &str, EndpointTotals)],
-) {
-    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
-    for (service, _, _, _, connections) in live {
-        *open.entry(service).or_default() += connections;
+fn pools(page: &mut Page, live: &[Live], counted: &[(&str, &str, EndpointTotals)]) {
+    let mut open: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (service, _, _, _, (connections, idle)) in live {
+        let sum = open.entry(service).or_default();
+        sum.0 += connections;
+        sum.1 += idle;
     }
     let mut sums: BTreeMap<&str, EndpointTotals> = BTreeMap::new();
     for (service, _, totals) in counted {
         let sum = sums.entry(service).or_default();
         sum.opened += totals.opened;
         sum.reused += totals.reused;
-        sum.idle += totals.idle;
     }
     page.family("gateway_pool_connections_open", Gauge, "Connections to the service's endpoints.");
-    open.iter().for_each(|(service, count)| page.sample(&[("service", service)], *count));
+    open.iter().for_each(|(service, count)| page.sample(&[("service", service)], count.0));
     page.family("gateway_pool_connections_idle", Gauge, "Those of them that wait for a request.");
-    sums.iter().for_each(|(service, sum)| page.sample(&[("service", service)], sum.idle.max(0)));
+    open.iter().for_each(|(service, count)| page.sample(&[("service", service)], count.1));
     page.family("gateway_pool_connections_opened_total", Counter, "Connections opened.");
     sums.iter().for_each(|(service, sum)| page.sample(&[("service", service)], sum.opened));
     page.family(

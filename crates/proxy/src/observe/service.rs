@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -139,7 +139,6 @@ struct EndpointShard {
     failures: AtomicU64,
     opened: AtomicU64,
     reused: AtomicU64,
-    idle: AtomicI64,
 }
 
 /// What was counted of one endpoint.
@@ -153,8 +152,6 @@ pub struct EndpointTotals {
     pub opened: u64,
     /// Requests that went over a connection opened before.
     pub reused: u64,
-    /// Connections that wait in the pools.
-    pub idle: i64,
 }
 
 impl EndpointMetrics {
@@ -191,13 +188,6 @@ impl EndpointMetrics {
         self.count(shard, |cell| &cell.reused);
     }
 
-    /// Connections were put into a worker's pool (positive) or left it, to be used or closed (negative).
-    pub fn idle(&self, shard: usize, change: i64) {
-        if let Some(cell) = self.shards.get(shard, EndpointShard::default) {
-            cell.idle.fetch_add(change, Relaxed);
-        }
-    }
-
     fn count(&self, shard: usize, counter: impl FnOnce(&EndpointShard) -> &AtomicU64) {
         if let Some(cell) = self.shards.get(shard, EndpointShard::default) {
             counter(cell).fetch_add(1, Relaxed);
@@ -211,7 +201,6 @@ impl EndpointMetrics {
             failures: sum.failures + cell.failures.load(Relaxed),
             opened: sum.opened + cell.opened.load(Relaxed),
             reused: sum.reused + cell.reused.load(Relaxed),
-            idle: sum.idle + cell.idle.load(Relaxed),
         })
     }
 }
@@ -233,14 +222,12 @@ mod tests {
         service.health_changed(false);
         one.opened(0);
         one.reused(1);
-        one.idle(0, 2);
-        one.idle(1, -1);
         let totals = service.totals();
         assert_eq!(totals.statuses().collect::<Vec<_>>(), [("200".into(), 1), ("503".into(), 1)]);
         let errors: Vec<_> = totals.errors().collect();
         assert_eq!(errors, [("no-healthy-endpoints", 1), ("connection-refused", 1)]);
         assert_eq!((totals.duration.count(), totals.retries, totals.went_down, totals.went_up), (3, 1, 1, 0));
-        let expected = EndpointTotals { requests: 2, failures: 0, opened: 1, reused: 1, idle: 1 };
+        let expected = EndpointTotals { requests: 2, failures: 0, opened: 1, reused: 1 };
         assert_eq!(one.totals(), expected);
         assert_eq!((two.totals().requests, two.totals().failures), (1, 1));
     }

@@ -125,9 +125,17 @@ impl Gauges for Live {
             up: true,
             in_flight: 2,
             connections: 5,
+            idle: 1,
         };
         each(&at);
-        each(&EndpointGauge { endpoint: "http://b:1", up: false, connections: 1, in_flight: 0, ..at });
+        each(&EndpointGauge {
+            endpoint: "http://b:1",
+            up: false,
+            connections: 1,
+            in_flight: 0,
+            idle: 0,
+            ..at
+        });
     }
 
     fn access_log_lines(&self) -> (u64, u64) {
@@ -168,7 +176,6 @@ fn the_page_is_what_was_counted() {
     endpoint.answered(0, 200, Duration::from_millis(5));
     endpoint.reused(1);
     endpoint.failed(1, Kind::ConnectionTerminated, Duration::from_secs(1));
-    endpoint.idle(0, 1);
     let listener = metrics.listener("web");
     listener.opened(0);
     listener.handshake_failed("no-shared-cipher");
