@@ -6,7 +6,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -346,17 +349,36 @@ pub fn binary() -> PathBuf {
 }
 
 /// A port that nobody listens on, and that no other test of this process was given.
+///
+/// Taken from below the range from which the system gives ports to connections, so that none of the thousands that the
+/// tests make can take it between our finding it free and the gateway's binding it.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    loop {
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = socket.local_addr().expect("its address").port();
-        let mut given = GIVEN.lock().expect("the ports");
-        if !given.contains(&port) {
-            given.push(port);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = u32::from(first_ephemeral() - LOWEST);
+    // Where to begin is the process's own, so that two runs at once do not try the same.
+    let begin = std::process::id().wrapping_mul(7919) % span;
+    for _ in 0..span {
+        let step = u32::from(NEXT.fetch_add(1, Relaxed));
+        let port = LOWEST + ((begin + step) % span) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+    panic!("no port is free");
+}
+
+/// The lowest port given to a gateway.
+const LOWEST: u16 = 12_000;
+
+/// Where the system's own range begins.
+fn first_ephemeral() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range
+        .split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .filter(|first| *first > LOWEST)
+        .unwrap_or(32_768)
 }
 
 fn fill(text: &str, ports: &mut HashMap<String, u16>, values: &[(String, String)], dir: &Path) -> String {

@@ -174,7 +174,8 @@ async fn traefik_rules() {
         ),
     ])
     .await;
-    let cases: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         ("GET", "/api/x", &[("host", "a.example")], "both"),
         ("GET", "/apix", &[("host", "a.example")], "both"),
         ("GET", "/api/x", &[("host", "b.example")], ""),

@@ -7,6 +7,7 @@ use portcullis_e2e::{
     wait::LONG,
     within,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 const LISTENER: &str = r#"
 [listeners.web]
@@ -206,10 +207,8 @@ async fn the_oldest_version_can_be_chosen() {
     for (tls, works) in [("", true), ("min_version = \"1.3\"", false)] {
         let tls = start(tls, None).await;
         let mut roots = rustls::RootCertStore::empty();
-        for pem in [tls.authority.pem()] {
-            use rustls::pki_types::{CertificateDer, pem::PemObject};
-            roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-        }
+        let authority = CertificateDer::from_pem_slice(tls.authority.pem().as_bytes()).unwrap();
+        roots.add(authority).unwrap();
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let old = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS12])

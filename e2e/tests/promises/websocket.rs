@@ -75,7 +75,7 @@ async fn a_refused_upgrade_is_passed_on() {
         }
         other => panic!("{other:?}"),
     }
-    let refused = websocket::connect_h2(gateway.addr(), "/").await.err().expect("refused over HTTP/2, too");
+    let refused = websocket::connect_h2(gateway.addr(), "/").await.expect_err("refused over HTTP/2, too");
     assert!(refused.to_string().contains("403"), "{refused}");
 }
 
