@@ -2,14 +2,9 @@
 
 use std::{
     collections::HashMap,
-    io::Read,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{
+    captured::Captured,
     client::{Body, Client, Reply, empty, full},
+    ports::free_port,
     wait::{LONG, within},
 };
 
@@ -348,39 +345,6 @@ pub fn binary() -> PathBuf {
     built
 }
 
-/// A port that nobody listens on, and that no other test of this process was given.
-///
-/// Taken from below the range from which the system gives ports to connections, so that none of the thousands that the
-/// tests make can take it between our finding it free and the gateway's binding it.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let span = u32::from(first_ephemeral() - LOWEST);
-    // Where to begin is the process's own, so that two runs at once do not try the same.
-    let begin = std::process::id().wrapping_mul(7919) % span;
-    for _ in 0..span {
-        let step = u32::from(NEXT.fetch_add(1, Relaxed));
-        let port = LOWEST + ((begin + step) % span) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
-}
-
-/// The lowest port given to a gateway.
-const LOWEST: u16 = 12_000;
-
-/// Where the system's own range begins.
-fn first_ephemeral() -> u16 {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range
-        .split_whitespace()
-        .next()
-        .and_then(|first| first.parse().ok())
-        .filter(|first| *first > LOWEST)
-        .unwrap_or(32_768)
-}
-
 fn fill(text: &str, ports: &mut HashMap<String, u16>, values: &[(String, String)], dir: &Path) -> String {
     let mut text = text.replace("{dir}", &dir.display().to_string());
     for (name, value) in values {
@@ -400,37 +364,4 @@ fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(60);
     lines[from..].iter().map(|line| format!("{line}\n")).collect()
-}
-
-/// What a process writes, collected as it comes.
-struct Captured {
-    text: Arc<Mutex<Vec<u8>>>,
-    reader: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Captured {
-    fn from(source: Option<impl Read + Send + 'static>) -> Captured {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&text);
-        let reader = source.map(|mut source| {
-            std::thread::spawn(move || {
-                let mut chunk = [0; 8192];
-                while let Ok(length @ 1..) = source.read(&mut chunk) {
-                    into.lock().expect("the text").extend_from_slice(&chunk[..length]);
-                }
-            })
-        });
-        Captured { text, reader }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.text.lock().expect("the text")).into_owned()
-    }
-
-    /// Waits for the rest, after the process ended.
-    fn settle(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
-    }
 }

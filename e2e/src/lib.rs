@@ -3,12 +3,14 @@
 //! `gateway` runs the binary, `endpoint`, `script`, `grpc` and `websocket` are what it forwards to, `client` and `raw`
 //! ask it. Nothing sleeps: `wait` polls until a deadline. Every process, port and file belongs to one test.
 
+pub mod captured;
 pub mod certs;
 pub mod client;
 pub mod endpoint;
 pub mod gateway;
 pub mod grpc;
 pub mod metrics;
+pub mod ports;
 pub mod raw;
 pub mod script;
 pub mod wait;

@@ -104,3 +104,13 @@ endpoints = [{ url = "{app}" }]
     assert_eq!(app.last().target, "/files/a%2Fb");
     assert_eq!(ask(&gateway, "/other/a%2fb").await.0, 400);
 }
+
+/// By choice of the listener, slashes are not merged.
+#[tokio::test]
+async fn slashes_can_be_kept() {
+    let app = Endpoint::named("app").await;
+    let text = format!("[listeners.web.path_policy]\nmerge_slashes = false\n{}", crate::one(""));
+    let gateway = Setup::new(&text).set("app", app.url()).start().await;
+    assert_eq!(ask(&gateway, "/a//b").await.0, 200);
+    assert_eq!(app.last().target, "/a//b");
+}

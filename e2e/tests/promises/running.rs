@@ -4,11 +4,7 @@ use std::process::{Child, Stdio};
 
 use http::Request;
 use portcullis_e2e::{
-    Client, Endpoint,
-    client::full,
-    gateway::{command, free_port},
-    wait::LONG,
-    within,
+    Client, Endpoint, client::full, gateway::command, ports::free_port, wait::LONG, within,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
