@@ -201,12 +201,12 @@ impl Fields {
         self.adopt(b": ");
         let value_span = self.store(value);
         self.adopt(b"\r\n");
-        if memchr::memchr3(b'\r', b'\n', 0, value).is_some() {
-            if let Some(stored) = self.bytes.get_mut(value_span.start as usize..value_span.end as usize) {
-                stored.iter_mut().filter(|b| matches!(**b, b'\r' | b'\n' | 0)).for_each(|b| *b = b' ');
-            }
+        if memchr::memchr3(b'\r', b'\n', 0, value).is_some()
+            && let Some(stored) = self.bytes.get_mut(value_span.start as usize..value_span.end as usize)
+        {
+            stored.iter_mut().filter(|b| matches!(**b, b'\r' | b'\n' | 0)).for_each(|b| *b = b' ');
         }
-        self.push_spans(name_span, value_span);
+        self.push_known(name_span, value_span, known);
     }
 
     /// Appends a field that was prepared beforehand: one copy, no look at its bytes.

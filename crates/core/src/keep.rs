@@ -7,10 +7,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+/// Kind and identity.
+type Identity = (&'static str, String);
+
 /// A store of state by identity. Whoever still holds the state keeps it alive; the store itself only remembers.
 #[derive(Default)]
 pub struct Keep {
-    entries: Mutex<HashMap<(&'static str, String), Weak<dyn Any + Send + Sync>>>,
+    entries: Mutex<HashMap<Identity, Weak<dyn Any + Send + Sync>>>,
 }
 
 impl Keep {

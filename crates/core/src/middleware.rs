@@ -106,6 +106,9 @@ impl Problem {
     }
 }
 
+/// Reads and compiles the settings of one kind.
+pub type Build = fn(&serde_json::Value, &Around<'_>) -> Result<Arc<dyn Middleware>, Problem>;
+
 /// A row of the table of middleware kinds: from it come the parser, the schema, the reference and the tests.
 #[derive(Clone, Copy)]
 pub struct Row {
@@ -118,7 +121,7 @@ pub struct Row {
     /// JSON Schema of the settings.
     pub schema: fn() -> Schema,
     /// Reads and compiles settings.
-    pub build: fn(&serde_json::Value, &Around<'_>) -> Result<Arc<dyn Middleware>, Problem>,
+    pub build: Build,
 }
 
 /// The row of a kind.
@@ -137,7 +140,27 @@ fn build<K: MiddlewareKind>(
     let read: Result<K, _> = serde_path_to_error::deserialize(settings);
     let kind = read.map_err(|error| {
         let path = error.path().to_string();
-        Problem::at(if path == "." { String::new() } else { path }, error.inner().to_string())
+        Problem::at(if path == "." { String::new() } else { path }, for_people(&error.inner().to_string()))
     })?;
     kind.build(around)
+}
+
+/// serde names our types where it expected a table; who writes a file does not know them.
+fn for_people(message: &str) -> String {
+    match message.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_names_of_types() {
+        let told = for_people("invalid type: string \"x\", expected struct BodyLimit");
+        assert_eq!(told, "invalid type: string \"x\", expected a table");
+        assert_eq!(for_people("missing field `prefixes`"), "missing field `prefixes`");
+    }
 }

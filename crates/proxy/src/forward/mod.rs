@@ -200,17 +200,19 @@ async fn lease(
     link: &dyn ClientLink,
 ) -> Result<(Connected, bool), Error> {
     let worker = forward.worker.index;
-    if !http1_only && upstream.may_speak_h2() {
-        if let Some(client) = upstream.pools.take_h2(worker) {
-            upstream.metrics.reused(worker);
-            return Ok((Connected::H2(client), true));
-        }
+    if !http1_only
+        && upstream.may_speak_h2()
+        && let Some(client) = upstream.pools.take_h2(worker)
+    {
+        upstream.metrics.reused(worker);
+        return Ok((Connected::H2(client), true));
     }
-    if !fresh && !upstream.always_h2() {
-        if let Some(conn) = upstream.pools.take(worker, &upstream.pool, now) {
-            upstream.metrics.reused(worker);
-            return Ok((Connected::H1(conn), true));
-        }
+    if !fresh
+        && !upstream.always_h2()
+        && let Some(conn) = upstream.pools.take(worker, &upstream.pool, now)
+    {
+        upstream.metrics.reused(worker);
+        return Ok((Connected::H1(conn), true));
     }
     let begun = Instant::now();
     forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);

@@ -65,6 +65,7 @@ pub fn ask(out: &mut Vec<u8>, token: &str) {
 ///
 /// # Errors
 /// `UpgradeFailed` when nobody asked, when the protocol is another, or when the WebSocket proof is wrong.
+#[allow(clippy::boxed_local)] // connections live in boxes, and this one ends here
 pub fn accept(conn: Box<Conn>, x: &Exchange, mut fields: Fields, ask: Ask<'_>) -> Result<Answer, Error> {
     let bad = |reason: &'static str| Error::because(Kind::UpgradeFailed, reason);
     let Some(token) = &x.request.upgrade else {
