@@ -85,11 +85,11 @@ pub struct Hash {
     pub client: Option<bool>,
     /// The path of the request.
     pub path: Option<bool>,
-    /// A header; requests without it are hashed by client.
+    /// A header; requests without it go to any endpoint, at random.
     pub header: Option<Lit<FieldName>>,
-    /// A cookie; requests without it are hashed by client.
+    /// A cookie; requests without it go to any endpoint, at random.
     pub cookie: Option<String>,
-    /// A query parameter; requests without it are hashed by client.
+    /// A query parameter; requests without it go to any endpoint, at random.
     pub query: Option<String>,
     /// How far above the average an endpoint may be loaded before its requests go to the next. At least 1. Default 1.25.
     pub load_bound: Option<f64>,
