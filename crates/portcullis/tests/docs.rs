@@ -9,8 +9,8 @@ const PAGES: [&str; 6] =
 
 /// The TOML between the fences of a page.
 fn examples(page: &str) -> Vec<String> {
-    let mut blocks = page.split("```toml\n").skip(1);
-    blocks.by_ref().map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
+    let blocks = page.split("```toml\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
