@@ -142,7 +142,7 @@ async fn attempt(
         way.reused = reused;
         let host = host(forward, upstream, x);
         let result = match connected {
-            Connected::H2(client) => over_h2::send(forward, upstream, &client, x, host).await,
+            Connected::H2(client) => Box::pin(over_h2::send(forward, upstream, &client, x, host)).await,
             Connected::H1(conn) => {
                 let ask = Ask {
                     host,
@@ -216,9 +216,13 @@ async fn lease(
     }
     let begun = Instant::now();
     forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);
-    let connected =
-        crate::serve::while_wanted(forward.watch, forward.total, link, connect(upstream, worker, http1_only))
-            .await?;
+    let connected = crate::serve::while_wanted(
+        forward.watch,
+        forward.total,
+        link,
+        Box::pin(connect(upstream, worker, http1_only)),
+    )
+    .await?;
     way.connect += begun.elapsed();
     if let Ok(Connected::H2(client)) = &connected {
         upstream.pools.give_h2(worker, client.clone());

@@ -143,7 +143,7 @@ impl Server {
                 false
             }
             Err(Missing::Refused(error)) => {
-                self.refuse(error).await;
+                Box::pin(self.refuse(error)).await;
                 false
             }
         }
@@ -237,7 +237,7 @@ impl Server {
         let keep = keep && self.may_go_on(&listener);
         drop(listener);
         if answer.tunnel.is_some() {
-            self.tunnel(answer, ticket, timeouts).await;
+            Box::pin(self.tunnel(answer, ticket, timeouts)).await;
             return false;
         }
         self.write(answer, ticket, Writing { to_head, http_10, keep, timeouts }).await
@@ -604,5 +604,22 @@ fn expects_continue(fields: &Fields, http_10: bool) -> Result<bool, Error> {
         Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(!http_10),
         Some(_) => Err(Error::new(Kind::ExpectationFailed)),
         None => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each connection costs as long as it is open, and what the caches of a processor hold of it.
+    #[tokio::test]
+    async fn the_state_of_a_connection_stays_small() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let x = Exchange::for_test(Request::new(Method::GET));
+        let serving =
+            serve_connection(Io::Tcp(stream), Worker::new(0), x.connection.clone(), Drain::default());
+        let size = std::mem::size_of_val(&serving);
+        assert!(size <= 4096, "{size} bytes");
     }
 }

@@ -27,7 +27,9 @@ use tokio::{
 };
 
 use super::{
-    ENDPOINT_STREAMS, ENDPOINT_WINDOW, SEND_BUFFER, STREAM_WINDOW, head,
+    ENDPOINT_STREAMS, ENDPOINT_WINDOW, SEND_BUFFER, STREAM_WINDOW,
+    gathered::Gathered,
+    head,
     inbound::Inbound,
     outbound::{Cut, Outbound, Waits as Moving},
 };
@@ -73,13 +75,14 @@ impl H2Client {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let io = Gathered::new(io);
         let handshake = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(ENDPOINT_WINDOW)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
-            .handshake(io);
+            .handshake(io.clone());
         let (sender, connection) = handshake.await.map_err(|error| failed(&error).unsent())?;
         let shared = Arc::new(Shared {
             closed: AtomicBool::new(false),
@@ -89,7 +92,7 @@ impl H2Client {
         });
         let driven = shared.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = drive(connection, io).await {
                 tracing::debug!(%error, "HTTP/2 connection to an endpoint");
             }
             driven.closed.store(true, Relaxed);
@@ -187,6 +190,26 @@ impl H2Client {
             interims: 0,
         })
     }
+}
+
+/// Drives a connection to its end; what `h2` wrote leaves when it has no more to say.
+async fn drive<IO>(
+    mut connection: h2::client::Connection<Gathered<IO>, Bytes>,
+    io: Gathered<IO>,
+) -> Result<(), String>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx).map_err(|error| error.to_string());
+        if ended.is_pending()
+            && let Poll::Ready(Err(error)) = io.poll_drain(cx)
+        {
+            return Poll::Ready(Err(error.to_string()));
+        }
+        ended
+    })
+    .await
 }
 
 /// Counts a stream while it is under way.

@@ -8,11 +8,12 @@
 //! server.rs   a connection: accept streams, age, idle, drain, budgets (meter.rs)
 //! stream.rs   a stream: request → serve → answer
 //! client.rs   a connection to an endpoint, and a request on it
-//! head.rs     heads          inbound.rs   bodies coming in
-//! link.rs     the client     outbound.rs  bodies going out      side.rs   a tunnel's side
+//! head.rs     heads          inbound.rs   bodies coming in      side.rs      a tunnel's side
+//! link.rs     the client     outbound.rs  bodies going out      gathered.rs  writes
 //! ```
 
 pub mod client;
+mod gathered;
 mod head;
 mod inbound;
 mod link;

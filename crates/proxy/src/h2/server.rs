@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW,
+    gathered::Gathered,
     meter::{Meter, Metered},
     stream::{self, Share, Shared},
 };
@@ -46,8 +48,14 @@ where
     let (limits, timeouts) = (listener.settings.limits, listener.settings.timeouts);
     drop(listener);
     let meter = Arc::new(Meter::default());
-    let io = Metered::new(io, worker.clock.clone(), meter.clone());
-    let handshake = builder(&limits).handshake(io);
+    let io = Gathered::new(Metered::new(io, worker.clock.clone(), meter.clone()));
+    let mut handshake = pin!(builder(&limits).handshake(io.clone()));
+    let handshake = poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx);
+        // Our SETTINGS do not wait for the client's. An error is found by whoever reads.
+        let _ = io.poll_drain(cx);
+        shaken
+    });
     let Ok(Ok(conn)) = tokio::time::timeout(timeouts.request_header, handshake).await else { return };
     let watch = worker.clock.watch();
     let born_ms = worker.clock.now_ms();
@@ -55,6 +63,7 @@ where
     let shared = Shared::new(worker, connection, drain);
     let mut server = Server {
         conn,
+        io,
         shared,
         meter,
         watch,
@@ -92,7 +101,9 @@ fn builder(limits: &ListenerLimits) -> Builder {
 
 /// One connection.
 struct Server<IO> {
-    conn: h2::server::Connection<Metered<IO>, Bytes>,
+    conn: h2::server::Connection<Gathered<Metered<IO>>, Bytes>,
+    /// The same connection: what `h2` wrote leaves when it has no more to say.
+    io: Gathered<Metered<IO>>,
     shared: Arc<Shared>,
     meter: Arc<Meter>,
     watch: Watch,
@@ -148,7 +159,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                     if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
                         return Poll::Ready(());
                     }
-                    match ready!(self.poll_deadline(cx)) {
+                    let is_flushed = match self.io.poll_drain(cx) {
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        drained => drained.is_ready(),
+                    };
+                    match ready!(self.poll_deadline(cx, is_flushed)) {
                         State::Idle => self.leave(),
                         _ => return Poll::Ready(()),
                     }
@@ -164,7 +179,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        tokio::spawn(stream::run(Share::new(&self.shared), request, respond));
+        // Boxed, since tokio moves a task's future about, and this one is large.
+        tokio::spawn(Box::pin(stream::run(Share::new(&self.shared), request, respond)));
     }
 
     /// Tells the client to leave when it is time; true when there is something new to tell it.
@@ -212,12 +228,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
     }
 
     /// Ready, with what it was about, when the deadline of the present state is over.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<State> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, is_flushed: bool) -> Poll<State> {
         let state = if self.is_condemned {
             State::Leaving
         } else if self.shared.open() > 0 {
             State::Busy
-        } else if self.conn.has_streams() {
+        } else if !is_flushed || self.conn.has_streams() {
             State::Flushing
         } else if self.is_leaving {
             State::Leaving

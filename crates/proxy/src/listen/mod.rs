@@ -157,7 +157,9 @@ impl Drop for Admitted {
     }
 }
 
-/// Serves one connection, whatever it turns out to speak.
+/// Serves one connection, whatever it turns out to speak. The state of its rarer ways (a handshake, HTTP/2, a new
+/// connection to an endpoint, a tunnel) lives in boxes: thousands of connections share the processor's caches, and what
+/// most of them never use must not stand between what they use all the time.
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -189,7 +191,7 @@ async fn connection(
         plaintext(stream, facts, &worker, drain.clone()).await;
         return;
     };
-    let handshake = TlsAcceptor::from(config.clone()).accept(stream);
+    let handshake = Box::pin(TlsAcceptor::from(config.clone()).accept(stream));
     let stream = match tokio::time::timeout(listener.settings.timeouts.handshake, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -207,7 +209,8 @@ async fn connection(
     let h2 = session.alpn_protocol() == Some(b"h2");
     let tls: Option<TlsFacts> = Some(tls::facts(session));
     if h2 {
-        h2::server::serve_connection(stream, worker.clone(), facts(tls, Protocol::Http2), drain).await;
+        Box::pin(h2::server::serve_connection(stream, worker.clone(), facts(tls, Protocol::Http2), drain))
+            .await;
     } else {
         let io = Io::TlsServer(Box::new(stream));
         h1::server::serve_connection(io, worker.clone(), facts(tls, Protocol::Http1), drain).await;
@@ -227,6 +230,7 @@ async fn plaintext(
         h1::server::serve_connection(io, worker.clone(), facts(None, Protocol::Http1), drain.clone()).await;
     if let Some((io, read)) = other {
         let stream = Prefixed::new(read, io);
-        h2::server::serve_connection(stream, worker.clone(), facts(None, Protocol::Http2), drain).await;
+        Box::pin(h2::server::serve_connection(stream, worker.clone(), facts(None, Protocol::Http2), drain))
+            .await;
     }
 }
