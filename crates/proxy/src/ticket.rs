@@ -93,6 +93,16 @@ impl Ticket {
         }
     }
 
+    /// The answer to an error that took the place of another answer.
+    pub fn instead(&mut self, error: &Error) -> Option<Answer> {
+        let Keeper::Runtime(runtime, _) = &self.keeper else { return None };
+        let runtime = runtime.clone();
+        self.blame(error);
+        let answer = runtime.pages.answer(&mut self.x, error);
+        self.status = answer.status.as_u16();
+        Some(answer)
+    }
+
     /// Lets the configuration go, keeping what the end needs.
     pub fn detach(&mut self) {
         let Keeper::Runtime(runtime, route) = &self.keeper else { return };

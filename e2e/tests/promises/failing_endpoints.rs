@@ -87,6 +87,17 @@ async fn too_short_a_body_is_not_passed_off_as_whole() {
     }
 }
 
+/// A body that is broken from its first byte, known before anything has left: the client gets an honest 502, not a cut
+/// connection.
+#[tokio::test]
+async fn a_body_broken_at_once_is_502() {
+    let script =
+        Script::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned()).await;
+    let gateway = before(&script.url(), "").await;
+    let reply = gateway.get("/").await;
+    assert_eq!((reply.status, error_of(&reply).as_str()), (502, "http_protocol_error"), "{}", reply.text());
+}
+
 /// Sent more than it promised: the rest is not the next answer of that connection (response splitting).
 #[tokio::test]
 async fn bytes_after_the_answer_are_never_the_next_answer() {

@@ -273,7 +273,7 @@ impl Server {
     }
 
     /// Writes an answer; true when the connection can go on.
-    async fn write(&mut self, mut answer: Answer, ticket: Box<Ticket>, writing: Writing) -> bool {
+    async fn write(&mut self, mut answer: Answer, mut ticket: Box<Ticket>, writing: Writing) -> bool {
         let delimit = writer::delimit(&answer, writing.to_head, writing.http_10);
         // Whoever still waits for 100 will not send its body now: it cannot be read to its end.
         let rest = if ticket.x.request.expects_continue { Rest::Much } else { self.rest() };
@@ -283,7 +283,7 @@ impl Server {
             (true, true) => Some("keep-alive"),
             (true, false) => None,
         };
-        let mut out = Out { bytes: buffers::take(), sent: 0, body: 0, delimit };
+        let mut out = Out { bytes: buffers::take(), sent: 0, body: 0, started: false, delimit };
         date::with(&self.worker.clock, |date| {
             writer::answer_head(&mut out.bytes, &mut answer, delimit, connection, date);
         });
@@ -294,6 +294,15 @@ impl Server {
         let result = self.pump(&mut out, &mut answer, idle, total, writing.timeouts.write_idle).await;
         // The body may hold what is left of the request; only without it is that nobody's.
         drop(answer);
+        // An answer that broke before a byte of it left is no answer: the client is told what happened instead.
+        if let Err(error) = &result
+            && !out.started
+            && error.kind != Kind::ClientGone
+            && let Some(instead) = ticket.instead(error)
+        {
+            buffers::give(out.bytes);
+            return Box::pin(self.write(instead, ticket, Writing { keep: false, ..writing })).await;
+        }
         let ok = result.is_ok();
         let bytes_out = out.body;
         buffers::give(out.bytes);
@@ -495,6 +504,8 @@ struct Out {
     sent: usize,
     /// Bytes of the body taken from its source.
     body: u64,
+    /// Has anything left already?
+    started: bool,
     delimit: Delimit,
 }
 
@@ -505,6 +516,7 @@ impl Out {
 
     /// All gathered bytes are written.
     fn flushed(&mut self) {
+        self.started = true;
         self.bytes.clear();
         self.sent = 0;
     }
@@ -512,6 +524,7 @@ impl Out {
     /// Did the last write move anything? What is written is taken away, so that the question can be asked again.
     fn progress(&mut self) -> bool {
         let moved = self.sent > 0;
+        self.started |= moved;
         self.bytes.drain(..self.sent);
         self.sent = 0;
         moved
