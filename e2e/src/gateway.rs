@@ -293,6 +293,14 @@ impl Gateway {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
+    /// How many of its threads have a name that begins so.
+    pub fn threads(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("its threads");
+        // A thread may end while we look.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|found| found.starts_with(name)).count()
+    }
+
     fn into_dir(mut self) -> TempDir {
         std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary folder"))
     }

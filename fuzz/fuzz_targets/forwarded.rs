@@ -35,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         tls: None,
         protocol: Protocol::Http1,
         id: 1,
+        prepared: Default::default(),
     };
     let mut x = Exchange::new(request, Arc::new(connection), Arc::new(NoLink), Instant::now());
     let proxies = ["10.0.0.0/8".parse().expect("a network")];

@@ -6,7 +6,7 @@ use portcullis_core::{
     keep::Keep,
     provider::{Board, Provider, Publisher, Stop, Stopper},
 };
-use portcullis_proxy::{Data, Options, observe::Metrics};
+use portcullis_proxy::{Data, observe::Metrics, worker_count};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -64,8 +64,8 @@ impl App {
         if let Some(logging) = &logging {
             logging.configure(&model.log);
         }
-        let data = Arc::new(Data::start(&Options { workers: model.workers })?);
-        let metrics = Metrics::new(data.workers(), &model.metrics.buckets);
+        let data = Arc::new(Data::default());
+        let metrics = Metrics::new(worker_count(model.workers), &model.metrics.buckets);
         let control = Control::new(&data);
         let process = Arc::new(Process {
             data,

@@ -25,6 +25,7 @@ use portcullis_proxy::{
         Runtime,
         compile::{Parts, compile},
     },
+    worker_count,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -173,7 +174,6 @@ struct Current {
     generation: u64,
     access_log: OpenLog,
     checks: Option<Checks>,
-    model: Option<Arc<model::Model>>,
 }
 
 impl Reloader {
@@ -275,9 +275,6 @@ impl Reloader {
         if let Some(logging) = &self.process.logging {
             logging.configure(&runtime.model.log);
         }
-        if let Some(before) = self.current.model.replace(runtime.model.clone()) {
-            tell_of_restart(&before, &runtime.model);
-        }
         self.current.access_log = access_log;
         self.current.generation = generation;
         certificates::record(&runtime, &self.process.metrics);
@@ -311,7 +308,7 @@ fn swap(
     log: OpenLog,
     generation: u64,
 ) -> Result<Running, Vec<String>> {
-    let workers = process.data.workers();
+    let workers = worker_count(model.workers);
     let access_log = match (&model.access_log, log) {
         (None, _) => None,
         (Some(settings), Some((before, log))) if before == *settings => Some((before, log)),
@@ -336,6 +333,7 @@ fn swap(
         compiled.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let runtime = Arc::new(runtime);
     process.data.apply(runtime.clone()).map_err(|error| vec![error.to_string()])?;
+    process.metrics.rebucket(&runtime.model.metrics.buckets);
     Ok(Running { runtime, access_log })
 }
 
@@ -363,16 +361,6 @@ fn report(attempt: &Attempt, took: Duration) {
         tracing::info!(cause, ?took, "{}", attempt.summary());
     } else {
         tracing::error!(cause, ?took, "{}", attempt.summary());
-    }
-}
-
-/// Two settings are fixed when the process starts.
-fn tell_of_restart(before: &model::Model, now: &model::Model) {
-    if before.workers != now.workers {
-        tracing::warn!(now = before.workers, wanted = now.workers, "`workers` changes with the next start");
-    }
-    if before.metrics != now.metrics {
-        tracing::warn!("`metrics.buckets` change with the next start: counts cannot move between buckets");
     }
 }
 

@@ -3,60 +3,59 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    thread::JoinHandle,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
-
 use crate::{
-    listen::{Accepting, Drain, Gate, accept, socket},
+    listen::{
+        Drain, Gate,
+        socket::{self, Bound},
+    },
     runtime::{Runtime, compile::ADMIN},
-    worker::Worker,
 };
 
-/// How often workers look for connections that have been idle for too long.
-const SWEEP: Duration = Duration::from_secs(1);
+mod hand;
+mod opened;
 
-/// How a data plane is started.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Worker threads; 0 = one per available core.
-    pub workers: usize,
-}
+use hand::{Hand, Leaving};
+use opened::Opened;
 
-/// The running data plane.
+/// The running data plane. It has no workers before the first [`Data::apply`].
+#[derive(Default)]
 pub struct Data {
-    workers: Vec<Hand>,
     gate: Arc<Gate>,
-    open: Mutex<HashMap<Arc<str>, Opened>>,
-    /// Addresses of listeners that vanished, for as long as a worker still has the socket.
-    closing: Mutex<Vec<(SocketAddr, Weak<()>)>>,
+    state: Mutex<State>,
     current: Mutex<Option<Arc<Runtime>>>,
 }
 
-/// A worker as its owner holds it.
-struct Hand {
-    worker: Arc<Worker>,
-    tasks: mpsc::UnboundedSender<Accepting>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// Who works, and where.
+#[derive(Default)]
+struct State {
+    hands: Vec<Hand>,
+    /// Workers that end once their connections have.
+    leaving: Vec<Leaving>,
+    open: HashMap<Arc<str>, Opened>,
+    /// Addresses of listeners that vanished, for as long as a worker still has a socket there.
+    closing: Vec<(SocketAddr, Vec<Weak<TcpListener>>)>,
 }
 
-/// A listener that is open.
-struct Opened {
-    wanted: SocketAddr,
-    bound: SocketAddr,
-    drain: Drain,
-    /// Connections open on it, all workers together.
-    count: Arc<AtomicUsize>,
-    /// Held by the workers together with its sockets.
-    held: Weak<()>,
+/// What a configuration needs beyond what is there, all of it ready.
+struct Prepared {
+    hands: Vec<Hand>,
+    /// Listeners that are new, or somewhere else.
+    fresh: Vec<Opened>,
+    /// More sockets for those that stay.
+    more: Vec<(Arc<str>, Bound)>,
+}
+
+/// How many workers there are when the configuration says so many; 0 = one per available core.
+pub fn worker_count(configured: usize) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
 }
 
 /// Why a configuration could not be put in force. The old one still is.
@@ -72,99 +71,48 @@ pub enum ApplyError {
         /// What the system says.
         source: io::Error,
     },
+    /// A worker could not be started.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
 }
 
 impl Data {
-    /// Starts the workers. They serve nothing before the first [`Data::apply`].
-    ///
-    /// # Errors
-    /// A thread or its runtime cannot be started.
-    pub fn start(options: &Options) -> io::Result<Data> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.workers == 0 { cores } else { options.workers };
-        let workers = (0..count).map(spawn).collect::<io::Result<Vec<_>>>()?;
-        Ok(Data {
-            workers,
-            gate: Arc::default(),
-            open: Mutex::default(),
-            closing: Mutex::default(),
-            current: Mutex::default(),
-        })
-    }
-
-    /// How many workers there are.
+    /// How many workers there are; those that leave are none any longer.
     pub fn workers(&self) -> usize {
-        self.workers.len()
+        self.state().hands.len()
     }
 
-    /// Puts a configuration in force: new listeners are opened first; then all workers swap; then listeners that
-    /// vanished drain.
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a configuration in force: new workers are started and new listeners are opened first; then all workers swap;
+    /// then listeners that vanished drain, and workers that are too many leave.
     ///
     /// # Errors
-    /// A listener cannot be opened. Nothing has changed then.
+    /// A listener cannot be opened, or a worker not be started. Nothing has changed then.
     pub fn apply(&self, runtime: Arc<Runtime>) -> Result<(), ApplyError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        closing.retain(|(_, held)| held.strong_count() > 0);
-        let mut fresh = Vec::new();
-        for (name, listener) in runtime.listeners.iter() {
-            let wanted = listener.settings.address;
-            if open.get(name).is_some_and(|opened| opened.wanted == wanted) {
-                continue;
-            }
-            let failed = |source| ApplyError::Listen { listener: name.clone(), address: wanted, source };
-            // An address that another listener leaves in this very reload, or left in the last, is no stranger's.
-            let ours = open.values().any(|opened| opened.bound == wanted)
-                || closing.iter().any(|(address, _)| *address == wanted);
-            if !ours {
-                socket::probe(wanted).map_err(failed)?;
-            }
-            let sockets = socket::open(wanted, self.workers.len()).map_err(failed)?;
-            fresh.push((name.clone(), wanted, sockets));
-        }
+        let mut state = self.state();
+        state.forget_gone();
+        let count = worker_count(runtime.model.workers);
+        let prepared = state.prepare(&runtime, count, &self.gate)?;
         self.gate.most.store(most_connections(runtime.model.max_connections), Relaxed);
-        for hand in &self.workers {
+        state.hands.extend(prepared.hands);
+        for hand in state.hands.iter().chain(state.leaving.iter().map(|leaving| &leaving.hand)) {
             hand.worker.set_runtime(&runtime);
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime.clone());
-        for (name, wanted, sockets) in fresh {
-            let bound = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(wanted);
-            let drain = Drain::default();
-            let count = Arc::new(AtomicUsize::new(0));
-            let holds = Arc::new(());
-            let held = Arc::downgrade(&holds);
-            for (hand, socket) in self.workers.iter().zip(sockets) {
-                let accepting = Accepting {
-                    socket,
-                    name: name.clone(),
-                    drain: drain.clone(),
-                    open: count.clone(),
-                    gate: self.gate.clone(),
-                    holds: holds.clone(),
-                };
-                // A worker that is gone takes no connections; the others do.
-                let _ = hand.tasks.send(accepting);
-            }
-            if let Some(moved) = open.insert(name, Opened { wanted, bound, drain, count, held }) {
-                moved.drain.begin();
-                closing.push((moved.bound, moved.held));
-            }
-        }
-        open.retain(|name, opened| {
-            let stays = runtime.listeners.contains_key(name);
-            if !stays {
-                opened.drain.begin();
-                closing.push((opened.bound, opened.held.clone()));
-            }
-            stays
-        });
+        state.open_all(count, prepared.fresh, prepared.more);
+        state.close_all(&runtime);
+        state.dismiss(count);
         Ok(())
     }
 
     /// Where the listeners really are: port 0 in the configuration becomes the port that the system chose.
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut addresses: Vec<_> = open.iter().map(|(name, opened)| (name.clone(), opened.bound)).collect();
+        let state = self.state();
+        let mut addresses: Vec<_> =
+            state.open.iter().map(|(name, opened)| (name.clone(), opened.bound)).collect();
         addresses.sort();
         addresses
     }
@@ -182,77 +130,133 @@ impl Data {
     /// Stops accepting, lets connections end, and cuts what is left at the deadline. Tells how many were cut. The admin
     /// listener answers until then, so that whoever asks whether we are ready is told that we are not.
     pub async fn drain(&self, deadline: Duration) -> usize {
-        let (admin, others) = {
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = open
-                .iter()
-                .map(|(name, opened)| (&**name == ADMIN, opened.drain.clone(), opened.count.clone()));
-            all.partition::<Vec<_>, _>(|(is_admin, ..)| *is_admin)
-        };
-        others.iter().for_each(|(_, drain, _)| drain.begin());
-        let of_admin = || admin.iter().map(|(.., count)| count.load(Relaxed)).sum::<usize>();
+        let (mut drains, mut of_admin) = (Vec::new(), Vec::new());
+        {
+            let state = self.state();
+            for (name, opened) in &state.open {
+                drains.extend(opened.drains().cloned());
+                if &**name == ADMIN {
+                    of_admin.push(opened.count.clone());
+                } else {
+                    opened.drain();
+                }
+            }
+            for (_, drain) in state.leaving.iter().flat_map(|leaving| &leaving.drains) {
+                drain.begin();
+                drains.push(drain.clone());
+            }
+        }
+        let of_admin = || of_admin.iter().map(|count| count.load(Relaxed)).sum::<usize>();
         let left = || self.connections().saturating_sub(of_admin());
         let end = tokio::time::Instant::now() + deadline;
         while left() > 0 && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let cut = left();
-        others.iter().chain(&admin).for_each(|(_, drain, _)| drain.cut_now());
+        drains.iter().for_each(Drain::cut_now);
         cut
+    }
+}
+
+impl State {
+    /// Workers that have left, and addresses that are free again.
+    fn forget_gone(&mut self) {
+        self.leaving.retain(|leaving| !leaving.hand.is_gone());
+        self.closing.retain(|(_, sockets)| sockets.iter().any(|socket| socket.strong_count() > 0));
+    }
+
+    /// Everything that can fail.
+    fn prepare(&self, runtime: &Runtime, count: usize, gate: &Arc<Gate>) -> Result<Prepared, ApplyError> {
+        let (mut fresh, mut more) = (Vec::new(), Vec::new());
+        for (name, listener) in runtime.listeners.iter() {
+            let wanted = listener.settings.address;
+            let failed = |source| ApplyError::Listen { listener: name.clone(), address: wanted, source };
+            if let Some(opened) = self.open.get(name).filter(|opened| opened.wanted == wanted) {
+                for _ in 0..opened.lacks(count) {
+                    more.push((name.clone(), Bound::new(opened.bound).map_err(failed)?));
+                }
+                continue;
+            }
+            // An address that another listener leaves in this very reload, or left in the last, is no stranger's.
+            let ours = self.open.values().any(|opened| opened.bound == wanted)
+                || self.closing.iter().any(|(address, _)| *address == wanted);
+            if !ours {
+                socket::probe(wanted).map_err(failed)?;
+            }
+            let sockets = socket::open(wanted, count).map_err(failed)?;
+            fresh.push(Opened::new(name.clone(), wanted, sockets, gate.clone()));
+        }
+        let mut hands: Vec<Hand> = Vec::new();
+        for index in (0..).filter(|index| !self.has(*index)).take(count.saturating_sub(self.hands.len())) {
+            hands.push(Hand::start(index).map_err(ApplyError::Worker)?);
+        }
+        Ok(Prepared { hands, fresh, more })
+    }
+
+    /// Is there a worker of this number, be it about to leave?
+    fn has(&self, index: usize) -> bool {
+        let all = self.hands.iter().chain(self.leaving.iter().map(|leaving| &leaving.hand));
+        all.into_iter().any(|hand| hand.worker.index == index)
+    }
+
+    /// Accepts on everything that was prepared.
+    fn open_all(&mut self, count: usize, fresh: Vec<Opened>, more: Vec<(Arc<str>, Bound)>) {
+        for (name, bound) in more {
+            match (bound.listen(), self.open.get_mut(&name)) {
+                (Ok(socket), Some(opened)) => opened.add(socket),
+                (Ok(_), None) => {}
+                // The workers share the sockets that there are.
+                (Err(error), _) => tracing::warn!(listener = &*name, %error, "no socket for one more worker"),
+            }
+        }
+        for opened in fresh {
+            if let Some(moved) = self.open.insert(opened.name().clone(), opened) {
+                self.close(moved);
+            }
+        }
+        // Not for those who are about to leave.
+        let staying = self.hands.get(..count).unwrap_or(&self.hands);
+        self.open.values_mut().for_each(|opened| opened.staff(staying));
+    }
+
+    /// Closes listeners that vanished.
+    fn close_all(&mut self, runtime: &Runtime) {
+        let gone: Vec<_> =
+            self.open.keys().filter(|name| !runtime.listeners.contains_key(*name)).cloned().collect();
+        for opened in gone.iter().filter_map(|name| self.open.remove(name)).collect::<Vec<_>>() {
+            self.close(opened);
+        }
+    }
+
+    fn close(&mut self, opened: Opened) {
+        let of_leaving = self.leaving.iter().flat_map(|leaving| &leaving.drains);
+        of_leaving.filter(|(name, _)| name == opened.name()).for_each(|(_, drain)| drain.begin());
+        self.closing.push(opened.close());
+    }
+
+    /// Lets the workers go that are too many. Their sockets are taken over first.
+    fn dismiss(&mut self, count: usize) {
+        if self.hands.len() <= count {
+            return;
+        }
+        let going = self.hands.split_off(count);
+        let mut drains: Vec<Vec<_>> = going.iter().map(|_| Vec::new()).collect();
+        for opened in self.open.values_mut() {
+            for (hand, drains) in going.iter().zip(&mut drains) {
+                drains.extend(opened.release(hand.worker.index));
+            }
+            opened.staff(&self.hands);
+        }
+        self.leaving.extend(going.into_iter().zip(drains).map(|(hand, drains)| hand.leave(drains)));
     }
 }
 
 impl Drop for Data {
     fn drop(&mut self) {
-        for hand in &mut self.workers {
-            if let Some(stop) = hand.stop.take() {
-                // The worker may have stopped already.
-                let _ = stop.send(());
-            }
-        }
-        for hand in &mut self.workers {
-            if let Some(thread) = hand.thread.take() {
-                // A worker that panicked has said so already.
-                let _ = thread.join();
-            }
-        }
-    }
-}
-
-/// Starts one worker's thread.
-fn spawn(index: usize) -> io::Result<Hand> {
-    let worker = Worker::new(index);
-    let (tasks, mut inbox) = mpsc::unbounded_channel::<Accepting>();
-    let (stop, stopped) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ours = worker.clone();
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        runtime.block_on(async move {
-            tokio::spawn(ours.clock.clone().run());
-            tokio::spawn(sweep(ours.clone()));
-            tokio::spawn(async move {
-                while let Some(accepting) = inbox.recv().await {
-                    tokio::spawn(accept(accepting, ours.clone()));
-                }
-            });
-            // An error means that the owner is gone: time to stop as well.
-            let _ = stopped.await;
-        });
-        runtime.shutdown_background();
-    })?;
-    Ok(Hand { worker, tasks, stop: Some(stop), thread: Some(thread) })
-}
-
-/// Closes connections to endpoints that have been idle for too long.
-async fn sweep(worker: Arc<Worker>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
-        let Some(runtime) = worker.runtime() else { continue };
-        for service in runtime.services.values() {
-            for upstream in &service.upstreams {
-                upstream.pools.sweep(worker.index, upstream.pool.idle_timeout);
-            }
-        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { hands, leaving, .. } = &mut *state;
+        // All are told before any is waited for.
+        hands.iter_mut().chain(leaving.iter_mut().map(|leaving| &mut leaving.hand)).for_each(Hand::stop);
     }
 }
 

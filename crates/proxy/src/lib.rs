@@ -8,6 +8,7 @@
 pub mod arrive;
 pub mod balance;
 pub mod buffers;
+pub mod by_worker;
 pub mod clock;
 pub mod data;
 pub mod date;
@@ -27,4 +28,4 @@ pub mod ticket;
 pub mod tls;
 pub mod worker;
 
-pub use data::{ApplyError, Data, Options};
+pub use data::{ApplyError, Data, worker_count};

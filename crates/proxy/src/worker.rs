@@ -11,7 +11,7 @@ use crate::{clock::Clock, runtime::Runtime};
 
 /// What every connection of one worker shares.
 pub struct Worker {
-    /// From 0; selects the worker's shard of counters and pools.
+    /// From 0; selects the worker's shard of counters and pools. The next worker takes the number of one that is gone.
     pub index: usize,
     /// Deadlines.
     pub clock: Arc<Clock>,
@@ -19,8 +19,14 @@ pub struct Worker {
     pub connections: AtomicUsize,
     /// An allocation of this worker's own, so that the reference count is no bone of contention between cores.
     runtime: ArcSwapOption<Runtime>,
+    /// The next number for a connection; at the end of a block, another block is taken.
     ids: AtomicU64,
 }
+
+/// Numbers that a worker takes at once.
+const BLOCK: u64 = 1024;
+/// Where the next block begins.
+static BLOCKS: AtomicU64 = AtomicU64::new(BLOCK);
 
 impl Worker {
     /// A worker without configuration.
@@ -44,8 +50,26 @@ impl Worker {
         self.runtime.store(Some(Arc::new(runtime.clone())));
     }
 
-    /// A number for a new connection, unique in the process.
+    /// A number for a new connection, unique in the process. Asked by the worker's own thread only.
     pub fn next_id(&self) -> u64 {
-        (self.ids.fetch_add(1, Relaxed) << 8) | (self.index as u64 & 0xff)
+        let mut id = self.ids.load(Relaxed);
+        if id.is_multiple_of(BLOCK) {
+            id = BLOCKS.fetch_add(BLOCK, Relaxed);
+        }
+        self.ids.store(id + 1, Relaxed);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_have_numbers_of_their_own() {
+        let workers = [Worker::new(0), Worker::new(1), Worker::new(0)];
+        let ids: std::collections::BTreeSet<u64> =
+            (0..9000).filter_map(|n| Some(workers.get(n % 3)?.next_id())).collect();
+        assert_eq!(ids.len(), 9000);
     }
 }

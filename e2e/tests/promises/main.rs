@@ -23,6 +23,7 @@ mod middlewares;
 mod paths;
 mod reload;
 mod reload_under_load;
+mod resize;
 mod routing;
 mod running;
 mod shutdown;

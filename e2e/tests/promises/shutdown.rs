@@ -143,3 +143,28 @@ async fn a_second_signal_ends_it_at_once() {
     gateway.signal(Signal::TERM);
     gateway.ended(Duration::from_secs(15)).await;
 }
+
+/// Clients that keep connections open for later, and have nothing under way, hold nobody up.
+#[tokio::test]
+async fn idle_connections_do_not_hold_it_up() {
+    let endpoint = Endpoint::named("a").await;
+    let mut gateway = start("", &endpoint).await;
+    let mut idle = Vec::new();
+    for n in 0..50 {
+        let mut client = RawClient::connect(gateway.addr()).await;
+        // Most have asked before; some never have.
+        if n % 5 > 0 {
+            client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(client.reply().await.status, 200);
+        }
+        idle.push(client);
+    }
+    gateway.signal(Signal::TERM);
+    let (seconds, status) = timed(gateway.ended(LONG)).await;
+    assert_eq!(status.code(), Some(0), "{}", gateway.stderr());
+    assert!(seconds < 1.0, "{seconds} s, although nothing was under way");
+    // They find the end, and not a reset.
+    for mut client in idle {
+        assert_eq!(bounded(LONG, "the end", client.to_end()).await, b"");
+    }
+}

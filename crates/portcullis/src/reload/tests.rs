@@ -2,7 +2,6 @@ use std::sync::Weak;
 
 use portcullis_core::provider::Stop;
 use portcullis_providers::Fixed;
-use portcullis_proxy::Options;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +21,7 @@ struct Bench {
 
 fn bench() -> Bench {
     let folder = tempfile::tempdir().expect("a folder");
-    let data = Arc::new(Data::start(&Options { workers: 1 }).expect("workers"));
+    let data = Arc::new(Data::default());
     let control = Control::new(&data);
     let process = Arc::new(Process {
         data,

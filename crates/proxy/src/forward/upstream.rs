@@ -14,7 +14,7 @@ use portcullis_config::model::{Pool, Scheme, ServiceTimeouts, UpstreamHttp};
 use portcullis_core::endpoint::EndpointState;
 use rustls::pki_types::ServerName;
 
-use crate::{h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
+use crate::{by_worker::ByWorker, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
 
 /// How one endpoint is reached.
 pub struct Upstream {
@@ -72,7 +72,7 @@ impl Where {
 /// Connections to one endpoint, by worker.
 #[derive(Default)]
 pub struct Pools {
-    shards: Box<[Mutex<Shard>]>,
+    shards: ByWorker<Mutex<Shard>>,
     /// `https` endpoints: chose HTTP/2 by ALPN the last time.
     pub speaks_h2: AtomicBool,
 }
@@ -86,17 +86,11 @@ struct Shard {
 impl Pools {
     /// Empty pools for so many workers.
     pub fn new(workers: usize) -> Pools {
-        Pools {
-            shards: (0..workers.max(1)).map(|_| Mutex::default()).collect(),
-            speaks_h2: AtomicBool::new(false),
-        }
+        Pools { shards: ByWorker::new(workers), speaks_h2: AtomicBool::new(false) }
     }
 
     fn shard(&self, worker: usize) -> std::sync::MutexGuard<'_, Shard> {
-        let shard = self.shards.get(worker % self.shards.len().max(1));
-        // There is at least one shard, made in `new`; a missing one would be a bug, and an empty one is a safe answer.
-        static NONE: std::sync::LazyLock<Mutex<Shard>> = std::sync::LazyLock::new(Mutex::default);
-        shard.unwrap_or(&NONE).lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards.get(worker).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection used last that is still good.
@@ -135,7 +129,14 @@ impl Pools {
 
     /// Idle connections over all workers.
     pub fn idle(&self) -> usize {
-        (0..self.shards.len()).map(|worker| self.shard(worker).idle.len()).sum()
+        let idle = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).idle.len();
+        self.shards.iter().map(idle).sum()
+    }
+
+    /// Closes the connections of a worker that ends: they live with its thread.
+    pub fn clear(&self, worker: usize) {
+        let shard = std::mem::take(&mut *self.shard(worker));
+        drop(shard);
     }
 
     /// Closes what has been idle for too long.

@@ -41,6 +41,9 @@ const WRITE: usize = 64 * 1024;
 const DISCARD: u64 = 64 * 1024;
 /// How long a closing connection is read from, so that the client sees the answer and not a reset.
 const LINGER: Duration = Duration::from_secs(2);
+/// The same where nothing is under way, whose last answer arrived long ago: what may come is a request that crossed our
+/// end on its way, which its client sends again when it finds the end (RFC 9112 §9.3.1), not a reset.
+const IDLE_LINGER: Duration = Duration::from_millis(200);
 
 /// What a client of HTTP/2 begins with (RFC 9113 §3.4), as far as it looks like a request.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -71,6 +74,7 @@ pub async fn serve_connection(
         requests: 0,
         opened,
         is_http2: false,
+        linger: LINGER,
     };
     while server.turn().await {}
     if server.is_http2 {
@@ -108,6 +112,8 @@ struct Server {
     requests: u64,
     opened: tokio::time::Instant,
     is_http2: bool,
+    /// How long to read on when it closes.
+    linger: Duration,
 }
 
 /// A request and what its framing said about the connection.
@@ -137,7 +143,10 @@ impl Server {
     async fn turn(&mut self) -> bool {
         match self.arrive().await {
             Ok(arrived) => self.answer(arrived).await,
-            Err(Missing::Silence) => false,
+            Err(Missing::Silence) => {
+                self.linger = IDLE_LINGER;
+                false
+            }
             Err(Missing::Http2) => {
                 self.is_http2 = true;
                 false
@@ -456,7 +465,7 @@ impl Server {
         if self.link.lock().gone || matches!(self.link.lock().io, Io::Gone) {
             return;
         }
-        self.watch.set(LINGER);
+        self.watch.set(self.linger);
         let mut shut = false;
         let mut budget = 1 << 20;
         poll_fn(|cx| {

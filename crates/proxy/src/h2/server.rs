@@ -59,7 +59,7 @@ where
     let Ok(Ok(conn)) = tokio::time::timeout(timeouts.request_header, handshake).await else { return };
     let watch = worker.clock.watch();
     let born_ms = worker.clock.now_ms();
-    let begun = drain.cancelled();
+    let told = drain.told();
     let shared = Shared::new(worker, connection, drain);
     let mut server = Server {
         conn,
@@ -75,7 +75,7 @@ where
         written: 0,
         is_leaving: false,
         is_condemned: false,
-        begun,
+        told,
         cut: None,
     };
     poll_fn(|cx| server.poll(cx)).await;
@@ -119,7 +119,7 @@ struct Server<IO> {
     /// It overspent a budget and is closed as soon as that is said.
     is_condemned: bool,
     /// Wakes this task when a drain begins. Polled once, to be registered: from then on a flag tells.
-    begun: Cancelled,
+    told: Cancelled,
     /// Ready when a drain's time is over.
     cut: Option<Cancelled>,
 }
@@ -144,7 +144,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
         if self.state == State::Fresh {
             self.shared.drive(cx);
             // Its news is also in a flag; all that is wanted is the wake-up.
-            let _ = self.begun.as_mut().poll(cx);
+            let _ = self.told.as_mut().poll(cx);
         }
         loop {
             match self.conn.poll_accept(cx) {

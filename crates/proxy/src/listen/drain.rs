@@ -17,14 +17,22 @@ pub type Cancelled = Pin<Box<WaitForCancellationFutureOwned>>;
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     begun: Arc<AtomicBool>,
+    told: CancellationToken,
     gently: CancellationToken,
     at_once: CancellationToken,
 }
 
 impl Drain {
+    /// Asks connections to end when it costs nobody anything: each after its next answer, those of HTTP/2 as soon as the
+    /// streams that they have are over. Idle ones and tunnels stay.
+    pub fn wind_down(&self) {
+        self.begun.store(true, Relaxed);
+        self.told.cancel();
+    }
+
     /// Begins: idle connections close, busy ones after their answer. Tunnels stay.
     pub fn begin(&self) {
-        self.begun.store(true, Relaxed);
+        self.wind_down();
         self.gently.cancel();
     }
 
@@ -34,7 +42,7 @@ impl Drain {
         self.at_once.cancel();
     }
 
-    /// Has it begun? One load.
+    /// Are connections asked to end? One load.
     pub fn is_draining(&self) -> bool {
         self.begun.load(Relaxed)
     }
@@ -42,6 +50,11 @@ impl Drain {
     /// Ready once it has begun.
     pub fn cancelled(&self) -> Cancelled {
         Box::pin(self.gently.clone().cancelled_owned())
+    }
+
+    /// Ready once connections are asked to end.
+    pub fn told(&self) -> Cancelled {
+        Box::pin(self.told.clone().cancelled_owned())
     }
 
     /// Ready once the deadline is over.

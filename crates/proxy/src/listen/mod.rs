@@ -15,6 +15,7 @@ use std::{
 use portcullis_core::{Connection, Protocol, exchange::TlsFacts};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{h1, h2, io::Io, observe::ListenerMetrics, runtime::Listener, tls, worker::Worker};
 
@@ -37,8 +38,11 @@ pub struct Gate {
 
 /// One listener's place on one worker.
 pub struct Accepting {
-    /// The socket.
-    pub socket: std::net::TcpListener,
+    /// The socket. Others may accept on it as well. It closes when nobody holds it any longer, and who waits for its
+    /// address to be free looks at that.
+    pub socket: Arc<std::net::TcpListener>,
+    /// The wish that this worker leaves the socket to others.
+    pub leave: CancellationToken,
     /// The listener's name.
     pub name: Arc<str>,
     /// The wish that it ends.
@@ -47,8 +51,6 @@ pub struct Accepting {
     pub open: Arc<AtomicUsize>,
     /// Shared bounds.
     pub gate: Arc<Gate>,
-    /// Dropped together with the socket: who waits for the address to be free looks at it.
-    pub holds: Arc<()>,
 }
 
 /// A connection that was let in; lets the next one in when it ends.
@@ -62,21 +64,28 @@ struct Admitted {
 }
 
 /// Accepts until the drain begins; who had already connected by then is still let in, instead of being reset when the
-/// socket closes.
+/// socket closes. Or until the socket is left to others, who go on with whoever waits at it.
 pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
-    let Ok(socket) = TcpListener::from_std(accepting.socket) else { return };
-    let (name, drain, open, gate) = (accepting.name, accepting.drain, accepting.open, accepting.gate);
-    let (_holds, mut late) = (accepting.holds, 0);
-    loop {
+    let Accepting { socket: shared, leave, name, drain, open, gate } = accepting;
+    let socket = match shared.try_clone().and_then(TcpListener::from_std) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = &*name, %error, "a worker cannot accept connections");
+            return;
+        }
+    };
+    let mut late = 0;
+    while !leave.is_cancelled() {
         let accepted = tokio::select! {
             biased;
             accepted = socket.accept() => accepted,
-            () = drain.wait() => return,
+            () = drain.wait() => break,
+            () = leave.cancelled() => break,
         };
         if drain.is_draining() {
             late += 1;
             if late > socket::BACKLOG {
-                return;
+                break;
             }
         }
         let (stream, peer) = match accepted {
@@ -91,6 +100,9 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
         let Some(admitted) = Admitted::admit(&gate, &open, &worker, peer.ip(), &listener) else { continue };
         tokio::spawn(connection(stream, peer, worker.clone(), listener, admitted, drain.clone()));
     }
+    // Ours first: when the last of them goes, the address is free.
+    drop(socket);
+    drop(shared);
 }
 
 /// `accept` fails for want of descriptors, mostly: waiting beats spinning.

@@ -19,14 +19,37 @@ pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut address = address;
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count.max(1) {
-        let socket = one(address)?;
+        let socket = Bound::new(address)?.listen()?;
         address = socket.local_addr()?;
         sockets.push(socket);
     }
     Ok(sockets)
 }
 
-fn one(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket that has an address, but takes no connections yet: nobody is lost when it closes.
+#[derive(Debug)]
+pub struct Bound(Socket);
+
+impl Bound {
+    /// Takes an address, which may be that of other sockets of ours.
+    ///
+    /// # Errors
+    /// The address is in use, or may not be used.
+    pub fn new(address: SocketAddr) -> io::Result<Bound> {
+        bind(address).map(Bound)
+    }
+
+    /// Takes connections from now on.
+    ///
+    /// # Errors
+    /// Somebody else listens there.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        self.0.listen(BACKLOG)?;
+        Ok(self.0.into())
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for old connections to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
@@ -37,8 +60,7 @@ fn one(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Is somebody else listening there already? With SO_REUSEPORT a second process would silently take half of the

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+
 /// Upper bounds in seconds where none are given: up to 60 s, the longest that an endpoint is waited for by default.
 pub const DEFAULT_BUCKETS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Bounds shared by all histograms of the process.
-#[derive(Debug)]
+/// Bounds shared by the histograms of the process.
+#[derive(Debug, PartialEq)]
 pub(super) struct Bounds {
     nanos: Box<[u64]>,
     /// As they stand in the `le` label.
@@ -42,38 +44,69 @@ impl Bounds {
     }
 }
 
-/// A histogram that one worker writes.
+/// A histogram that one worker writes. Its bounds can change, and then it begins again.
 #[derive(Debug)]
 pub(super) struct Histogram {
+    cells: ArcSwap<Cells>,
+}
+
+#[derive(Debug)]
+struct Cells {
+    bounds: Arc<Bounds>,
     /// One per bound, and one for all that is longer.
     buckets: Box<[AtomicU64]>,
     sum_ns: AtomicU64,
 }
 
-impl Histogram {
-    pub fn new(bounds: &Bounds) -> Histogram {
+impl Cells {
+    fn new(bounds: &Arc<Bounds>) -> Cells {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Histogram { buckets, sum_ns: AtomicU64::new(0) }
+        Cells { bounds: bounds.clone(), buckets, sum_ns: AtomicU64::new(0) }
+    }
+}
+
+impl Histogram {
+    pub fn new(bounds: &Arc<Bounds>) -> Histogram {
+        Histogram { cells: ArcSwap::from_pointee(Cells::new(bounds)) }
     }
 
     /// Counts one duration.
-    pub fn observe(&self, bounds: &Bounds, duration: Duration) {
+    pub fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let cells = self.cells.load();
+        let bounds = &cells.bounds.nanos;
         // Most requests end in one of the first buckets: a walk finds them sooner than a binary search.
-        let index = bounds.nanos.iter().position(|&bound| nanos <= bound).unwrap_or(bounds.len());
-        if let Some(bucket) = self.buckets.get(index) {
+        let index = bounds.iter().position(|&bound| nanos <= bound).unwrap_or(bounds.len());
+        if let Some(bucket) = cells.buckets.get(index) {
             bucket.fetch_add(1, Relaxed);
         }
-        self.sum_ns.fetch_add(nanos, Relaxed);
+        cells.sum_ns.fetch_add(nanos, Relaxed);
     }
 
-    /// Adds what was counted.
+    /// Begins again over these bounds, unless they are its own already.
+    pub fn restart(&self, bounds: &Arc<Bounds>) {
+        if !Arc::ptr_eq(&self.cells.load().bounds, bounds) {
+            self.cells.store(Arc::new(Cells::new(bounds)));
+        }
+    }
+
+    /// To be called once a new histogram is where others find it: whoever changed the bounds meanwhile did not.
+    pub fn follow(&self, current: &ArcSwap<Bounds>) {
+        self.restart(&current.load());
+    }
+
+    /// Adds what was counted over the bounds of the totals; over other bounds, nothing.
     pub fn collect(&self, into: &mut HistogramTotals) {
-        into.buckets.resize(self.buckets.len().max(into.buckets.len()), 0);
-        for (total, bucket) in into.buckets.iter_mut().zip(&self.buckets) {
+        let cells = self.cells.load();
+        let bounds = into.bounds.get_or_insert_with(|| cells.bounds.clone());
+        if !Arc::ptr_eq(bounds, &cells.bounds) {
+            return;
+        }
+        into.buckets.resize(cells.buckets.len(), 0);
+        for (total, bucket) in into.buckets.iter_mut().zip(&cells.buckets) {
             *total += bucket.load(Relaxed);
         }
-        into.sum_ns += u128::from(self.sum_ns.load(Relaxed));
+        into.sum_ns += u128::from(cells.sum_ns.load(Relaxed));
     }
 }
 
@@ -89,7 +122,7 @@ pub struct HistogramTotals {
 
 impl HistogramTotals {
     pub(super) fn new(bounds: &Arc<Bounds>) -> HistogramTotals {
-        HistogramTotals { bounds: Some(bounds.clone()), ..HistogramTotals::default() }
+        HistogramTotals { buckets: vec![0; bounds.len() + 1], sum_ns: 0, bounds: Some(bounds.clone()) }
     }
 
     /// How many durations were counted.
@@ -123,8 +156,18 @@ impl HistogramTotals {
         Some(lower)
     }
 
-    /// Adds other totals over the same bounds.
+    /// The bounds as they stand in the `le` label.
+    pub(super) fn labels(&self) -> &[String] {
+        self.bounds.as_ref().map_or(&[], |bounds| &bounds.labels)
+    }
+
+    /// Adds other totals over the same bounds. Those over others (they have just changed) are left out.
     pub fn absorb(&mut self, other: &HistogramTotals) {
+        if let (Some(mine), Some(theirs)) = (&self.bounds, &other.bounds)
+            && !Arc::ptr_eq(mine, theirs)
+        {
+            return;
+        }
         self.buckets.resize(self.buckets.len().max(other.buckets.len()), 0);
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(mine, theirs)| *mine += theirs);
         self.sum_ns += other.sum_ns;
@@ -151,13 +194,33 @@ mod tests {
         let bounds = Arc::new(Bounds::new(&[0.1, 0.3]));
         let histogram = Histogram::new(&bounds);
         for ms in [1, 100, 101, 300, 301, 9000] {
-            histogram.observe(&bounds, Duration::from_millis(ms));
+            histogram.observe(Duration::from_millis(ms));
         }
-        histogram.observe(&bounds, Duration::MAX);
+        histogram.observe(Duration::MAX);
         let mut totals = HistogramTotals::new(&bounds);
         histogram.collect(&mut totals);
         assert_eq!(totals.buckets, [2, 2, 3]);
         assert_eq!(totals.count(), 7);
+    }
+
+    #[test]
+    fn over_other_bounds_it_begins_again() {
+        let (old, new) = (Arc::new(Bounds::new(&[0.1])), Arc::new(Bounds::new(&[0.1, 0.3])));
+        let histogram = Histogram::new(&old);
+        histogram.observe(Duration::from_millis(200));
+        histogram.restart(&old);
+        let mut totals = HistogramTotals::new(&old);
+        histogram.collect(&mut totals);
+        assert_eq!(totals.buckets, [0, 1], "the same bounds change nothing");
+        histogram.follow(&ArcSwap::new(new.clone()));
+        histogram.observe(Duration::from_millis(200));
+        histogram.collect(&mut totals);
+        assert_eq!(totals.buckets, [0, 1], "counts over other bounds are not mixed in");
+        let mut again = HistogramTotals::new(&new);
+        histogram.collect(&mut again);
+        assert_eq!((again.buckets.as_slice(), again.sum_ns), (&[0, 1, 0][..], 200_000_000));
+        again.absorb(&totals);
+        assert_eq!(again.count(), 1);
     }
 
     #[test]

@@ -40,16 +40,12 @@ impl ListenerMetrics {
 
     /// A connection was accepted.
     pub fn opened(&self, shard: usize) {
-        if let Some(shard) = self.shards.get(shard, Shard::default) {
-            shard.opened.fetch_add(1, Relaxed);
-        }
+        self.shards.get(shard, Shard::default).opened.fetch_add(1, Relaxed);
     }
 
     /// It was closed.
     pub fn closed(&self, shard: usize) {
-        if let Some(shard) = self.shards.get(shard, Shard::default) {
-            shard.closed.fetch_add(1, Relaxed);
-        }
+        self.shards.get(shard, Shard::default).closed.fetch_add(1, Relaxed);
     }
 
     /// A connection was not let in, or ended before it held a request that could be routed. The reason is a word of the

@@ -134,6 +134,20 @@ impl Metrics {
         registered.certificates.extend(keyed);
     }
 
+    /// Counts durations over these bounds from now on (empty: the default). Histograms begin again, since what was
+    /// counted cannot move between buckets; all other counts go on. Nothing happens when the bounds are as they were.
+    pub fn rebucket(&self, buckets: &[f64]) {
+        let bounds = Arc::new(Bounds::new(buckets));
+        if **self.shared.bounds.load() == *bounds {
+            return;
+        }
+        let mut registered = self.registered();
+        self.shared.restart(&bounds);
+        registered.routes.values().for_each(|route| route.restart(&bounds));
+        registered.retired.values_mut().for_each(|totals| totals.restart(&bounds));
+        registered.services.values().for_each(|service| service.restart(&bounds));
+    }
+
     /// Forgets what no configuration holds any longer. To be called when an old configuration is gone; a scrape does it
     /// too.
     pub fn retain(&self) {
@@ -282,6 +296,28 @@ mod tests {
         assert_eq!(names, ["a.example", "b.example"]);
         drop((web, view));
         assert!(metrics.view().certificates.is_empty());
+    }
+
+    #[test]
+    fn other_buckets_begin_again_and_other_counts_go_on() {
+        let metrics = Metrics::new(1, &[0.1]);
+        let (route, gone) = (metrics.route("a@file", "/x"), metrics.route("b@file", "/x"));
+        let endpoint = metrics.endpoint("users@file", "http://a");
+        [&route, &gone].into_iter().for_each(|route| count(route));
+        endpoint.answered(0, 200, Duration::from_millis(1));
+        drop(gone);
+        metrics.retain();
+        metrics.rebucket(&[0.1]);
+        assert_eq!(metrics.view().by_path()["/x"].duration().buckets, [2, 0]);
+        metrics.rebucket(&[0.0001, 0.5]);
+        count(&route);
+        endpoint.answered(0, 200, Duration::from_millis(1));
+        let view = metrics.view();
+        let totals = &view.by_path()["/x"];
+        assert_eq!((totals.requests(), totals.duration().buckets), (3, vec![0, 1, 0]));
+        let service = endpoint.service.totals();
+        assert_eq!(service.statuses().collect::<Vec<_>>(), [("200".into(), 2)]);
+        assert_eq!(service.duration.buckets, [0, 1, 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use super::{
     gauges::{EndpointGauge, Gauges},
-    histogram::{Bounds, HistogramTotals},
+    histogram::HistogramTotals,
     metrics::{Metrics, REST, View},
     process::Process,
     route::RouteTotals,
@@ -49,7 +49,7 @@ impl Metrics {
             "From the arrival of a request's head to the last byte of its answer.",
         );
         for (path, method, series) in methods() {
-            histogram(page, &self.shared.bounds, &[("method", method), ("path", path)], &series.duration);
+            histogram(page, &[("method", method), ("path", path)], &series.duration);
         }
         page.family("gateway_http_requests_in_progress", Gauge, "Requests that have not ended.");
         for (path, totals) in paths.iter().filter(|(_, totals)| touched(totals)) {
@@ -90,7 +90,7 @@ impl Metrics {
             "From a request sent to an endpoint to the head of its answer, or to the failure.",
         );
         for (service, totals) in all.iter().filter(|(_, totals)| totals.duration.count() > 0) {
-            histogram(page, &self.shared.bounds, &[("service", service)], &totals.duration);
+            histogram(page, &[("service", service)], &totals.duration);
         }
         page.family("gateway_backend_errors_total", Counter, "Requests that no endpoint answered.");
         for (service, totals) in &all {
@@ -253,9 +253,9 @@ fn listeners(page: &mut Page, view: &View) {
     }
 }
 
-fn histogram(page: &mut Page, bounds: &Bounds, labels: &[(&str, &str)], totals: &HistogramTotals) {
+fn histogram(page: &mut Page, labels: &[(&str, &str)], totals: &HistogramTotals) {
     let mut below = 0;
-    for (le, count) in bounds.labels.iter().zip(&totals.buckets) {
+    for (le, count) in totals.labels().iter().zip(&totals.buckets) {
         below += count;
         page.part("_bucket", labels, &[("le", le)], below);
     }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use http::Method;
 use portcullis_core::Kind;
 
@@ -17,6 +18,7 @@ use super::{
     shards::{Padded, Shards},
     tally::{OTHER, Tally},
 };
+use crate::by_worker::ByWorker;
 
 /// Methods with series of their own. All others are one, so that a client cannot make series by inventing methods.
 pub(super) const METHODS: [&str; 10] =
@@ -59,9 +61,12 @@ pub struct RequestSeen<'a> {
 /// What all routes share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub bounds: Arc<Bounds>,
-    /// How many series each worker may still make.
-    left: Box<[Padded<AtomicU32>]>,
+    /// Of histograms to be made; those that are there have been told.
+    pub bounds: Arc<ArcSwap<Bounds>>,
+    /// How many series each worker has made.
+    made: ByWorker<Padded<AtomicU32>>,
+    /// How many it may make.
+    most: u32,
     /// Where the rest is counted.
     pub rest: Shards<MethodSeries>,
 }
@@ -72,14 +77,21 @@ impl Shared {
     }
 
     fn limited(shards: usize, bounds: Arc<Bounds>, series: u32) -> Shared {
-        let left = (0..shards.max(1)).map(|_| Padded(AtomicU32::new(series))).collect();
-        Shared { bounds, left, rest: Shards::new(shards) }
+        let bounds = Arc::new(ArcSwap::new(bounds));
+        Shared { bounds, made: ByWorker::new(shards), most: series, rest: Shards::new(shards) }
     }
 
     /// May this worker make another series?
     fn take(&self, shard: usize) -> bool {
-        let left = self.left.get(shard % self.left.len().max(1));
-        left.is_some_and(|left| left.0.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok())
+        let more = |made: u32| (made < self.most).then_some(made + 1);
+        self.made.get(shard).0.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Durations are counted over other bounds from now on, and from nothing: those of the routes, which the caller
+    /// tells, and those beyond the limit.
+    pub fn restart(&self, bounds: &Arc<Bounds>) {
+        self.bounds.store(bounds.clone());
+        self.rest.iter().for_each(|series| series.duration.restart(bounds));
     }
 
     /// What was counted beyond the limit.
@@ -108,7 +120,7 @@ pub(super) struct MethodSeries {
 }
 
 impl MethodSeries {
-    pub fn new(bounds: &Bounds) -> MethodSeries {
+    pub fn new(bounds: &Arc<Bounds>) -> MethodSeries {
         MethodSeries { statuses: Tally::default(), duration: Histogram::new(bounds) }
     }
 
@@ -125,14 +137,12 @@ impl RouteMetrics {
 
     /// A request arrived.
     pub fn begin(&self, shard: usize) {
-        if let Some(shard) = self.shards.get(shard, Shard::new) {
-            shard.in_progress.fetch_add(1, Relaxed);
-        }
+        self.shards.get(shard, Shard::new).in_progress.fetch_add(1, Relaxed);
     }
 
     /// It ended. Exactly one call for each of [`RouteMetrics::begin`], with the same worker or another.
     pub fn end(&self, shard: usize, seen: &RequestSeen<'_>) {
-        let Some(cell) = self.shards.get(shard, Shard::new) else { return };
+        let cell = self.shards.get(shard, Shard::new);
         cell.in_progress.fetch_sub(1, Relaxed);
         if seen.bytes_in > 0 {
             cell.received.fetch_add(seen.bytes_in, Relaxed);
@@ -145,7 +155,7 @@ impl RouteMetrics {
         }
         if let Some(series) = self.series(cell, shard, method_index(seen.method)) {
             series.statuses.add(status_code(seen.status));
-            series.duration.observe(&self.shared.bounds, seen.duration);
+            series.duration.observe(seen.duration);
         }
     }
 
@@ -154,12 +164,20 @@ impl RouteMetrics {
         if let Some(series) = slot.get() {
             return Some(series);
         }
-        let make = || MethodSeries::new(&self.shared.bounds);
-        if self.shared.take(shard) {
-            Some(slot.get_or_init(|| Box::new(make())))
+        let make = || MethodSeries::new(&self.shared.bounds.load());
+        let series = if self.shared.take(shard) {
+            slot.get_or_init(|| Box::new(make())).as_ref()
         } else {
             self.shared.rest.get(shard, make)
-        }
+        };
+        series.duration.follow(&self.shared.bounds);
+        Some(series)
+    }
+
+    /// Durations are counted over other bounds from now on, and from nothing.
+    pub(super) fn restart(&self, bounds: &Arc<Bounds>) {
+        let series = self.shards.iter().flat_map(|shard| &shard.methods).filter_map(OnceLock::get);
+        series.for_each(|series| series.duration.restart(bounds));
     }
 
     /// What all workers counted together.
@@ -174,7 +192,7 @@ impl RouteMetrics {
             }
             for (index, series) in shard.methods.iter().enumerate() {
                 if let (Some(series), Some(name)) = (series.get(), METHODS.get(index)) {
-                    let fresh = || MethodTotals::new(&self.shared.bounds);
+                    let fresh = || MethodTotals::new(&self.shared.bounds.load());
                     series.collect(totals.methods.entry(name).or_insert_with(fresh));
                 }
             }
@@ -188,9 +206,7 @@ impl Drop for RouteMetrics {
         // The room of its series is free again.
         for (shard, cell) in self.shards.numbered() {
             let made = cell.methods.iter().filter(|series| series.get().is_some()).count() as u32;
-            if let Some(left) = self.shared.left.get(shard) {
-                left.0.fetch_add(made, Relaxed);
-            }
+            self.shared.made.get(shard).0.fetch_sub(made, Relaxed);
         }
     }
 }
@@ -263,6 +279,11 @@ impl RouteTotals {
         let mut all = HistogramTotals::default();
         self.methods.values().for_each(|method| all.absorb(&method.duration));
         all
+    }
+
+    /// Forgets durations, which were counted over other bounds.
+    pub(super) fn restart(&mut self, bounds: &Arc<Bounds>) {
+        self.methods.values_mut().for_each(|method| method.duration = HistogramTotals::new(bounds));
     }
 
     /// Adds other totals.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use portcullis_core::Kind;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
 pub struct ServiceMetrics {
     /// The `service` label.
     pub(super) label: Arc<str>,
-    bounds: Arc<Bounds>,
+    bounds: Arc<ArcSwap<Bounds>>,
     shards: Shards<ServiceShard>,
     went_up: AtomicU64,
     went_down: AtomicU64,
@@ -38,7 +39,7 @@ struct ServiceShard {
 }
 
 impl ServiceMetrics {
-    pub(super) fn new(label: &str, shards: usize, bounds: Arc<Bounds>) -> ServiceMetrics {
+    pub(super) fn new(label: &str, shards: usize, bounds: Arc<ArcSwap<Bounds>>) -> ServiceMetrics {
         ServiceMetrics {
             label: label.into(),
             bounds,
@@ -56,31 +57,40 @@ impl ServiceMetrics {
 
     /// A request is sent to an endpoint once more.
     pub fn retried(&self, shard: usize) {
-        if let Some(shard) = self.shard(shard) {
-            shard.retries.fetch_add(1, Relaxed);
-        }
+        self.shard(shard).retries.fetch_add(1, Relaxed);
     }
 
     /// A request failed before there was an endpoint to blame: none in service, or a limit of the service's own.
     pub fn failed(&self, shard: usize, kind: Kind) {
-        if let Some(shard) = self.shard(shard) {
-            shard.errors.add(kind_code(kind));
-        }
+        self.shard(shard).errors.add(kind_code(kind));
     }
 
-    fn shard(&self, shard: usize) -> Option<&ServiceShard> {
-        self.shards.get(shard, || ServiceShard {
-            statuses: Tally::default(),
-            errors: Tally::default(),
-            duration: Histogram::new(&self.bounds),
-            retries: AtomicU64::new(0),
-        })
+    fn shard(&self, shard: usize) -> &ServiceShard {
+        let mut fresh = false;
+        let cell = self.shards.get(shard, || {
+            fresh = true;
+            ServiceShard {
+                statuses: Tally::default(),
+                errors: Tally::default(),
+                duration: Histogram::new(&self.bounds.load()),
+                retries: AtomicU64::new(0),
+            }
+        });
+        if fresh {
+            cell.duration.follow(&self.bounds);
+        }
+        cell
+    }
+
+    /// Durations are counted over other bounds from now on, and from nothing.
+    pub(super) fn restart(&self, bounds: &Arc<Bounds>) {
+        self.shards.iter().for_each(|shard| shard.duration.restart(bounds));
     }
 
     /// What all workers counted together.
     pub fn totals(&self) -> ServiceTotals {
         let mut totals = ServiceTotals {
-            duration: HistogramTotals::new(&self.bounds),
+            duration: HistogramTotals::new(&self.bounds.load()),
             went_up: self.went_up.load(Relaxed),
             went_down: self.went_down.load(Relaxed),
             retries: 0,
@@ -161,19 +171,17 @@ impl EndpointMetrics {
 
     /// The head of a final answer came.
     pub fn answered(&self, shard: usize, status: u16, latency: Duration) {
-        if let Some(service) = self.service.shard(shard) {
-            service.statuses.add(status_code(status));
-            service.duration.observe(&self.service.bounds, latency);
-        }
+        let service = self.service.shard(shard);
+        service.statuses.add(status_code(status));
+        service.duration.observe(latency);
         self.count(shard, |cell| &cell.requests);
     }
 
     /// There was none.
     pub fn failed(&self, shard: usize, kind: Kind, latency: Duration) {
-        if let Some(service) = self.service.shard(shard) {
-            service.errors.add(kind_code(kind));
-            service.duration.observe(&self.service.bounds, latency);
-        }
+        let service = self.service.shard(shard);
+        service.errors.add(kind_code(kind));
+        service.duration.observe(latency);
         self.count(shard, |cell| &cell.requests);
         self.count(shard, |cell| &cell.failures);
     }
@@ -189,9 +197,7 @@ impl EndpointMetrics {
     }
 
     fn count(&self, shard: usize, counter: impl FnOnce(&EndpointShard) -> &AtomicU64) {
-        if let Some(cell) = self.shards.get(shard, EndpointShard::default) {
-            counter(cell).fetch_add(1, Relaxed);
-        }
+        counter(self.shards.get(shard, EndpointShard::default)).fetch_add(1, Relaxed);
     }
 
     /// What all workers counted together.
@@ -211,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_service_counts_what_its_endpoints_count() {
-        let service = Arc::new(ServiceMetrics::new("users", 2, Arc::new(Bounds::new(&[]))));
+        let service =
+            Arc::new(ServiceMetrics::new("users", 2, Arc::new(ArcSwap::from_pointee(Bounds::new(&[])))));
         let one = EndpointMetrics::new(service.clone(), "http://a", 2);
         let two = EndpointMetrics::new(service.clone(), "http://b", 2);
         one.answered(0, 200, Duration::from_millis(1));

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use crate::by_worker::ByWorker;
+
 /// Keeps its content off its neighbours' cache lines (two, since processors fetch them in pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -9,18 +11,17 @@ pub(super) struct Padded<T>(pub T);
 
 /// One `T` per worker.
 #[derive(Debug)]
-pub(super) struct Shards<T>(Box<[OnceLock<Box<Padded<T>>>]>);
+pub(super) struct Shards<T>(ByWorker<OnceLock<Box<Padded<T>>>>);
 
 impl<T> Shards<T> {
-    /// Room for so many workers, at least one.
+    /// Room for so many workers, at least one; more find room when they come.
     pub fn new(count: usize) -> Shards<T> {
-        Shards((0..count.max(1)).map(|_| OnceLock::new()).collect())
+        Shards(ByWorker::new(count))
     }
 
-    /// The cell of a worker. Numbers beyond the last wrap round: two workers that share a cell count right, only slower.
-    pub fn get(&self, shard: usize, make: impl FnOnce() -> T) -> Option<&T> {
-        let cell = self.0.get(shard % self.0.len().max(1))?;
-        Some(&cell.get_or_init(|| Box::new(Padded(make()))).0)
+    /// The cell of a worker.
+    pub fn get(&self, shard: usize, make: impl FnOnce() -> T) -> &T {
+        &self.0.get(shard).get_or_init(|| Box::new(Padded(make()))).0
     }
 
     /// The cells in use, with the numbers of their workers.
@@ -39,13 +40,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_made_once_and_wrap_round() {
+    fn cells_are_made_once() {
         let shards: Shards<u32> = Shards::new(2);
         assert_eq!(shards.iter().count(), 0);
-        assert_eq!(shards.get(1, || 7), Some(&7));
-        assert_eq!(shards.get(3, || 8), Some(&7));
-        assert_eq!(shards.iter().copied().collect::<Vec<_>>(), [7]);
-        assert_eq!(Shards::<u32>::new(0).get(5, || 1), Some(&1));
+        assert_eq!(shards.get(1, || 7), &7);
+        assert_eq!(shards.get(1, || 8), &7);
+        assert_eq!(shards.get(5, || 9), &9, "a worker that came later");
+        assert_eq!(shards.numbered().map(|(shard, &n)| (shard, n)).collect::<Vec<_>>(), [(1, 7), (5, 9)]);
         assert!(std::mem::size_of::<Padded<u8>>() >= 128);
     }
 }

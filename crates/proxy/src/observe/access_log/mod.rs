@@ -21,6 +21,7 @@ use self::{
     writer::{Sink, Target},
 };
 use super::shards::Padded;
+use crate::by_worker::ByWorker;
 
 mod common;
 mod escape;
@@ -78,7 +79,7 @@ pub struct AccessLog {
 /// What workers and writer share.
 struct Shared {
     format: Format,
-    buffers: Box<[Padded<Mutex<Buffer>>]>,
+    buffers: ByWorker<Padded<Mutex<Buffer>>>,
     writer: writer::State,
 }
 
@@ -121,7 +122,7 @@ impl AccessLog {
     }
 
     fn start(format: Format, shards: usize, sink: impl Sink) -> io::Result<Arc<AccessLog>> {
-        let buffers = (0..shards.max(1)).map(|_| Padded::default()).collect();
+        let buffers = ByWorker::new(shards);
         let shared = Arc::new(Shared { format, buffers, writer: writer::State::default() });
         let of_writer = shared.clone();
         std::thread::Builder::new().name("access-log".into()).spawn(move || writer::run(&of_writer, sink))?;
@@ -135,8 +136,7 @@ impl AccessLog {
 
     fn record_at(&self, shard: usize, line: &Line<'_>, now: SystemTime) {
         let shared = &*self.shared;
-        let Some(cell) = shared.buffers.get(shard % shared.buffers.len().max(1)) else { return };
-        let mut buffer = cell.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = shared.buffers.get(shard).0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.bytes.len() >= FULL_AT {
             shared.writer.dropped.fetch_add(1, Relaxed);
             return;

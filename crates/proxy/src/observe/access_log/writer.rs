@@ -135,7 +135,7 @@ pub(super) fn run(shared: &Shared, mut sink: impl Sink) {
         if reopen && let Err(error) = sink.reopen() {
             tracing::error!(%error, "access log cannot be reopened; the old file stays in use");
         }
-        for cell in &shared.buffers {
+        for cell in shared.buffers.iter() {
             let lines = {
                 let mut buffer = cell.0.lock().unwrap_or_else(PoisonError::into_inner);
                 buffer.called = false;
