@@ -132,13 +132,15 @@ impl Data {
     pub async fn drain(&self, deadline: Duration) -> usize {
         let (mut drains, mut of_admin) = (Vec::new(), Vec::new());
         {
-            let state = self.state();
-            for (name, opened) in &state.open {
+            let mut state = self.state();
+            // Those that nobody holds any longer refuse whoever connects.
+            for (name, opened) in std::mem::take(&mut state.open) {
                 drains.extend(opened.drains().cloned());
-                if &**name == ADMIN {
+                if &*name == ADMIN {
                     of_admin.push(opened.count.clone());
+                    state.open.insert(name, opened);
                 } else {
-                    opened.drain();
+                    state.close(opened);
                 }
             }
             for (_, drain) in state.leaving.iter().flat_map(|leaving| &leaving.drains) {

@@ -138,11 +138,6 @@ impl Opened {
         });
     }
 
-    /// Begins to end its connections.
-    pub fn drain(&self) {
-        self.drains.values().for_each(Drain::begin);
-    }
-
     /// What tells its connections to end.
     pub fn drains(&self) -> impl Iterator<Item = &Drain> {
         self.drains.values()
@@ -150,7 +145,7 @@ impl Opened {
 
     /// Closes it: whoever has connected is let in, and then its sockets go, which can be watched.
     pub fn close(self) -> (SocketAddr, Vec<Weak<TcpListener>>) {
-        self.drain();
+        self.drains.values().for_each(Drain::begin);
         (self.bound, self.places.iter().map(|place| Arc::downgrade(&place.socket)).collect())
     }
 }
