@@ -84,14 +84,14 @@ async fn workers_and_buckets_change_under_load() {
     let (app, echo) = (Endpoint::named("a").await, Echo::start().await);
     let setup = Setup::new(&configuration(0)).top("workers = 1");
     let mut gateway = setup.set("app", app.url()).set("echo", echo.endpoint.url()).start().await;
-    assert_eq!(gateway.threads("worker-"), 1);
+    within(LONG, "one thread", || async { gateway.threads("worker-") == 1 }).await;
     let (stop, served) = (Arc::default(), Arc::default());
     let load = load(gateway.addr(), &stop, &served);
     let mut before = 0.0;
     for round in 0..RELOADS {
         reload(&mut gateway, workers(round), &configuration(round)).await;
-        // It begins at once to be the next number of workers; those that leave end when their connections have.
-        assert!(gateway.threads("worker-") >= workers(round));
+        // New ones are there at once (a thread names itself); those that leave end when their connections have.
+        within(LONG, "the threads", || async { gateway.threads("worker-") >= workers(round) }).await;
         let so_far = served.load(SeqCst);
         within(LONG, "more requests", || async { served.load(SeqCst) > so_far + 30 }).await;
         let page = gateway.metrics().await;
@@ -152,7 +152,7 @@ async fn a_worker_leaves_after_its_connections() {
     }
     // New workers take the sockets over.
     reload(&mut gateway, 4, &configuration(0)).await;
-    assert_eq!(gateway.threads("worker-"), 4);
+    within(LONG, "four threads", || async { gateway.threads("worker-") == 4 }).await;
     for _ in 0..40 {
         assert_eq!(RawClient::ask(gateway.addr(), REQUEST).await.status, 200);
     }
