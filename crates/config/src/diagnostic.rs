@@ -278,7 +278,8 @@ pub fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
             (candidate, score)
         })
         .filter(|(_, score)| *score > 0.8)
-        .max_by(|a, b| a.1.total_cmp(&b.1));
+        // The first of equals.
+        .reduce(|best, other| if other.1 > best.1 { other } else { best });
     best.map(|(candidate, _)| candidate)
 }
 

@@ -1,7 +1,7 @@
 //! Is a log filter one that will be understood? The logging library skips what it does not understand, and whoever
 //! mistyped a level would wait for lines that never come.
 
-use crate::scalar::Problem;
+use crate::{diagnostic::closest, scalar::Problem};
 
 /// Levels by name, and by number as the library takes them.
 const LEVELS: [&str; 12] = ["error", "warn", "info", "debug", "trace", "off", "0", "1", "2", "3", "4", "5"];
@@ -11,12 +11,35 @@ const LEVELS: [&str; 12] = ["error", "warn", "info", "debug", "trace", "off", "0
 /// # Errors
 /// The first piece that is no directive.
 pub(crate) fn check(filter: &str) -> Result<(), Problem> {
+    // A word alone is a target of which everything is wanted: seldom what a word near a level was meant to say.
+    for piece in filter.split(',').map(str::trim) {
+        if let Some(level) = meant(piece) {
+            return Err(Problem::new(format!("`{piece}` is no level"), format!("did you mean `{level}`?")));
+        }
+    }
     match filter.split(',').map(str::trim).find(|piece| !piece.is_empty() && !is_directive(piece)) {
         Some(piece) => Err(Problem::new(
             format!("`{piece}` is no directive of a log filter"),
             "write a level (error, warn, info, debug, trace, off), or target=level: `info,portcullis_proxy=debug`",
         )),
         None => Ok(()),
+    }
+}
+
+/// The level that a word which is none was meant to be.
+fn meant(word: &str) -> Option<&'static str> {
+    let lower = word.to_ascii_lowercase();
+    if LEVELS.contains(&lower.as_str()) {
+        return None;
+    }
+    match lower.as_str() {
+        "warning" => Some("warn"),
+        "err" | "fatal" | "critical" => Some("error"),
+        "notice" | "information" => Some("info"),
+        "debugging" => Some("debug"),
+        "verbose" | "all" => Some("trace"),
+        "none" | "quiet" | "silent" => Some("off"),
+        _ => closest(&lower, LEVELS).filter(|level| level.len() > 1),
     }
 }
 
@@ -69,6 +92,9 @@ mod tests {
             "a[b",
             "a[b]debug",
             "a=b=debug",
+            "verbose",
+            "debgu",
+            "portcullis=debug,warning",
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }

@@ -59,10 +59,13 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
             "h" | "hour" | "hours" => 3600.0,
             "d" | "day" | "days" => 86400.0,
             "" => {
-                return Err(Problem::new(
-                    format!("`{text}` has no unit"),
-                    format!("write `{text}s` for seconds, `{text}ms` for milliseconds"),
-                ));
+                // After other units a number alone may stand for anything; only a lone one has an obvious reading.
+                let help = if trimmed.parse::<f64>().is_ok() {
+                    format!("write `{trimmed}s` for seconds, `{trimmed}ms` for milliseconds")
+                } else {
+                    HELP.to_owned()
+                };
+                return Err(Problem::new(format!("`{text}` has no unit"), help));
             }
             _ => return Err(Problem::new(format!("unknown unit `{unit}` in `{text}`"), HELP)),
         };
@@ -118,7 +121,9 @@ pub fn ratio(text: &str) -> Result<f64, Problem> {
         None => (trimmed, 1.0),
     };
     match number.parse::<f64>() {
-        Ok(value) => ratio_number(value / divisor),
+        Ok(value) if divisor == 1.0 => ratio_number(value),
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value / divisor),
+        Ok(_) => Err(Problem::new(format!("`{text}` is not between 0% and 100%"), "write 20% or 0.2")),
         Err(_) => Err(Problem::new(format!("`{text}` is not a share"), "write 20% or 0.2")),
     }
 }
@@ -307,14 +312,27 @@ pub fn regex(text: &str) -> Result<(), Problem> {
         Err(error) => {
             let text = error.to_string();
             let reason = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            let place = place_in_regex(&text).map(|at| format!(" at character {at}")).unwrap_or_default();
             let help = if reason.contains("look-around") || reason.contains("backreference") {
                 "look-around and back-references are not part of RE2's syntax"
             } else {
                 ""
             };
-            Err(Problem::new(format!("the regular expression is wrong: {reason}"), help))
+            Err(Problem::new(format!("the regular expression is wrong{place}: {reason}"), help))
         }
     }
+}
+
+/// Where the caret of an error's display points, from 1; the expression stands on the line before it.
+fn place_in_regex(display: &str) -> Option<usize> {
+    const INDENT: usize = 4;
+    let mut carets = display
+        .lines()
+        .filter(|line| line.trim_start().starts_with('^') && line.trim_matches([' ', '^']).is_empty());
+    let caret = carets.next().filter(|_| carets.next().is_none())?;
+    // The display of an expression of several lines numbers them; a position within it would mislead.
+    let column = caret.find('^')?.checked_sub(INDENT)?;
+    display.lines().nth(1).is_some_and(|line| line.starts_with("    ")).then_some(column + 1)
 }
 
 /// A name of a listener, route, service or middleware: letters, digits, `_`, `-`, `.`.

@@ -10,6 +10,11 @@ use std::{
 pub trait Files {
     /// The whole file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Whether lines could be appended to a file that may not be there yet. Nothing is made or written.
+    fn append(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Longest file read: certificates, error pages, the configuration itself.
@@ -32,6 +37,23 @@ impl Files for Disk {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 64 MiB"));
         }
         Ok(bytes)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<()> {
+        use rustix::fs::{Access, access};
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory")),
+            Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let folder = folder.unwrap_or(Path::new("."));
+                if !std::fs::metadata(folder)?.is_dir() {
+                    return Err(io::Error::new(io::ErrorKind::NotADirectory, "its folder is no directory"));
+                }
+                Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -59,5 +81,9 @@ impl Files for Remembered<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.paths.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(path.to_owned());
         self.files.read(path)
+    }
+
+    fn append(&self, path: &Path) -> io::Result<()> {
+        self.files.append(path)
     }
 }

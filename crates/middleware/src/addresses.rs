@@ -21,7 +21,7 @@ impl Addresses {
         let mut set = Addresses::default();
         for (index, text) in ranges.0.iter().enumerate() {
             let Some(range) = parse(text.trim()) else {
-                let at = if ranges.0.len() == 1 { path.to_owned() } else { format!("{path}[{index}]") };
+                let at = format!("{path}[{index}]");
                 let message = format!("`{}` is not an address or range", text.escape_debug());
                 return Err(
                     Problem::at(at, message).help("such as `192.0.2.7`, `10.0.0.0/8` or `2001:db8::/32`")

@@ -6,13 +6,15 @@ use regex::{Captures, Regex};
 /// Compiles an expression that stands at `path` in the settings. The syntax is that of the `regex` crate, which like
 /// Go's has no look-around and takes linear time.
 pub fn compile(path: &str, expression: &str) -> Result<Regex, Problem> {
-    Regex::new(expression).map_err(|error| {
-        let message = match error {
-            regex::Error::CompiledTooBig(_) => "the expression is too large".to_owned(),
-            other => other.to_string(),
+    portcullis_config::scalar::regex(expression).map_err(|problem| {
+        let help = if problem.help.is_empty() {
+            "RE2 syntax, as documented at docs.rs/regex#syntax"
+        } else {
+            &problem.help
         };
-        Problem::at(path, message).help("RE2 syntax, as documented at docs.rs/regex#syntax")
-    })
+        Problem::at(path, problem.message).help(help)
+    })?;
+    Regex::new(expression).map_err(|error| Problem::at(path, error.to_string()))
 }
 
 /// A replacement, taken apart: text and groups.

@@ -10,6 +10,7 @@ use crate::{
     diagnostic::{Code, Finding},
     document::Path,
     model::Listener,
+    scalar,
 };
 
 /// Fields that a request head may have at most: the parser's table is that large.
@@ -27,7 +28,9 @@ impl Check<'_> {
             let path = if written { path.key("address") } else { path };
             all.push((listener.address, format!("the listener `{}`", listener.name), path));
         }
-        if let Some(admin) = &self.model.admin {
+        // What was written of the admin listener may be broken: its default address is nobody's wish then.
+        let broken = main.is_some_and(|source| source.broken(&Path::root().key("admin")));
+        if let Some(admin) = self.model.admin.as_ref().filter(|_| !broken) {
             let path = Path::root().key("admin").key("address");
             all.push((admin.address, "the admin listener".to_owned(), path));
         }
@@ -86,14 +89,14 @@ impl Check<'_> {
             self.bad(own, "limits", "header_count", "no request has no header field".into(), help);
         }
         if limits.header_bytes < 512 || limits.header_bytes > 1024 * 1024 {
-            let message = format!("{} bytes cannot bound a request's head", limits.header_bytes);
+            let message = format!("{} cannot bound a request's head", bytes(limits.header_bytes));
             self.bad(own, "limits", "header_bytes", message, "from 512 bytes to 1 MiB");
         }
         if limits.uri_bytes < 16 {
-            let message = format!("{} bytes cannot hold a request target", limits.uri_bytes);
+            let message = format!("{} cannot hold a request target", bytes(limits.uri_bytes));
             self.bad(own, "limits", "uri_bytes", message, "at least 16 bytes");
         } else if limits.uri_bytes > limits.header_bytes {
-            let message = format!("{} bytes are more than the whole head may have", limits.uri_bytes);
+            let message = format!("{} are more than the whole head may have", bytes(limits.uri_bytes));
             self.bad(own, "limits", "uri_bytes", message, "at most `header_bytes`");
         }
         if limits.h2_streams == 0 {
@@ -135,6 +138,7 @@ impl Check<'_> {
                 }
             }
         }
+        self.admin_hosts();
         if let Some(admin) = &self.model.admin
             && !admin.address.ip().is_loopback()
         {
@@ -144,6 +148,23 @@ impl Check<'_> {
             self.in_main(&Path::root().key("admin").key("address"), finding);
         }
     }
+}
+
+impl Check<'_> {
+    /// Names under which nobody could ever ask the admin listener.
+    fn admin_hosts(&mut self) {
+        let Some(admin) = &self.model.admin else { return };
+        for (at, host) in admin.allowed_hosts.iter().enumerate() {
+            if let Err(problem) = scalar::host(host) {
+                let path = Path::root().key("admin").key("allowed_hosts").index(at);
+                self.in_main(&path, Finding::error(Code::BadValue, problem.message).help(problem.help));
+            }
+        }
+    }
+}
+
+fn bytes(count: usize) -> String {
+    format!("{count} byte{}", if count == 1 { "" } else { "s" })
 }
 
 /// Whether both cannot be bound at once. An unspecified IPv6 address may take IPv4's connections too, but does not

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod listeners;
+mod logs;
 mod routes;
 mod services;
 
@@ -37,6 +38,7 @@ pub(crate) fn check(
     check.addresses();
     check.bounds();
     check.trust();
+    check.access_log_file();
     check.listener_certificates();
     check.services();
     check.unused();

@@ -49,12 +49,15 @@ impl Check<'_> {
                 (Some(file), line) if line > 0 => format!("{file}:{line}"),
                 _ => shadow.origin.path.to_string(),
             };
+            let why = if shadow.priority == route.priority {
+                format!("both have priority {}, and it is written first", route.priority)
+            } else {
+                format!("by priority {} over {}", shadow.priority, route.priority)
+            };
             let message = format!(
-                "the route `{}` never gets a request: `{}` ({place}) takes them all, with priority {} to {}",
+                "the route `{}` never gets a request: `{}` ({place}) takes them all, {why}",
                 base(&route.name),
                 base(&shadow.name),
-                shadow.priority,
-                route.priority,
             );
             let help = if shadow.priority == route.priority {
                 "write it before the other, give it a higher `priority`, or take it away"

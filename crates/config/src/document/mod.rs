@@ -71,7 +71,7 @@ impl Document {
             let mut troubles = Vec::new();
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             let root = match format {
-                Format::Toml => toml::read(text, &lines),
+                Format::Toml => toml::read(text, &lines, &mut troubles),
                 Format::Yaml => yaml::read(text, &mut troubles),
                 Format::Json => json::read(text, &lines, &mut troubles),
             };

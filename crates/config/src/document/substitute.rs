@@ -119,7 +119,11 @@ fn expand(text: &str, env: &dyn Env, depth: usize) -> Result<String, Finding> {
                     (_, Some(default)) => out.push_str(&expand(default, env, depth + 1)?),
                     (None, None) => {
                         let message = format!("the variable `{name}` is not set");
-                        let help = format!("set it, put it into `.env`, or write `${{{name}:-default}}`");
+                        let mut help = format!("set it, put it into `.env`, or write `${{{name}:-default}}`");
+                        // Variables are seldom written in lower case; groups of a regular expression are.
+                        if name.chars().any(|c| c.is_ascii_lowercase()) {
+                            help.push_str(&format!("; `$${{{name}}}` leaves the characters as they are"));
+                        }
                         return Err(Finding::error(Code::MissingVariable, message).help(help));
                     }
                 }

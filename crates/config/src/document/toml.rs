@@ -1,4 +1,5 @@
-//! TOML into the tree, by `toml_edit`, which keeps the place of every value.
+//! TOML into the tree, by `toml_edit`, which keeps the place of every value. It stops at the first mistake; where there is
+//! one, `toml` looks for the others.
 
 use std::ops::Range;
 
@@ -11,20 +12,56 @@ use super::{
 };
 use crate::diagnostic::Code;
 
-pub(super) fn read(text: &str, lines: &Lines<'_>) -> Result<Node, Trouble> {
+/// Syntax errors told at most: a file that is no TOML at all is wrong in every line.
+const MAX_TROUBLES: usize = 20;
+
+/// Every mistake but the first goes into `others`.
+pub(super) fn read(text: &str, lines: &Lines<'_>, others: &mut Vec<Trouble>) -> Result<Node, Trouble> {
     let document = toml_edit::Document::parse(text).map_err(|error| {
-        let position = lines.position(error.span().unwrap_or(0..0));
-        let message = error.message().trim().replace('\n', "; ");
-        let mut trouble = Trouble::new(position, message, "");
-        if trouble.message.starts_with("duplicate key") {
-            trouble.code = Code::DuplicateKey;
-            trouble.message = "this key or table is written twice".into();
-            trouble.help = "keep one of the two, or put both under one heading".into();
-        }
-        trouble
+        let first = trouble(error.message(), error.span(), lines);
+        others.extend(all_others(text, lines, &first));
+        first
     })?;
     let value = Value::Table(table(document.as_table(), lines));
     Ok(Node::new(value, Position::start()))
+}
+
+/// What is wrong beside the first mistake, one for each line: what follows on a line is most often a consequence.
+fn all_others(text: &str, lines: &Lines<'_>, first: &Trouble) -> Vec<Trouble> {
+    let (_, errors) = toml::de::DeTable::parse_recoverable(text);
+    let mut found: Vec<Trouble> =
+        errors.iter().map(|error| trouble(error.message(), error.span(), lines)).collect();
+    found.sort_by_key(|trouble| (trouble.position.line, trouble.position.column));
+    found.dedup_by_key(|trouble| trouble.position.line);
+    found.retain(|trouble| trouble.position.line != first.position.line);
+    found.truncate(MAX_TROUBLES - 1);
+    found
+}
+
+fn trouble(message: &str, span: Option<Range<usize>>, lines: &Lines<'_>) -> Trouble {
+    let mut trouble =
+        Trouble::new(lines.position(span.unwrap_or(0..0)), message.trim().replace('\n', "; "), "");
+    let told: Option<(&str, &str)> = match trouble.message.as_str() {
+        text if text.starts_with("duplicate key") => {
+            trouble.code = Code::DuplicateKey;
+            Some(("this key or table is written twice", "keep one of the two, or put both under one heading"))
+        }
+        text if text.starts_with("string values must be quoted") => {
+            Some(("a text without quotes", "put it into quotes: \"…\""))
+        }
+        text if text.starts_with("unclosed table") => {
+            Some(("this heading is not closed", "write `]` at its end, or `]]` where it began with `[[`"))
+        }
+        text if text.starts_with("integer number overflowed") => {
+            Some(("this number is too large", "whole numbers go up to 9223372036854775807"))
+        }
+        _ => None,
+    };
+    if let Some((message, help)) = told {
+        trouble.message = message.into();
+        trouble.help = help.into();
+    }
+    trouble
 }
 
 fn place(span: Option<Range<usize>>, lines: &Lines<'_>) -> Position {

@@ -175,7 +175,8 @@ impl Merger<'_> {
                     Ok(Err(_)) => format!("`{}` is not UTF-8", file.display()),
                     Err(error) => format!("cannot read `{}`: {error}", file.display()),
                 };
-                self.error(source, &path.key("file"), Code::MissingFile, message, "");
+                let help = "relative paths start at the directory of the configuration";
+                self.error(source, &path.key("file"), Code::MissingFile, message, help);
                 None
             }
             (Some(_), Some(_)) => {

@@ -166,12 +166,11 @@ fn rate_limit(written: Option<&written::RateLimiting>) -> Json {
 fn settings_finding(problem: &KindProblem, within: &Path) -> (Finding, Path) {
     let rest = problem.message.strip_prefix("unknown field `");
     let Some((field, expected)) = rest.and_then(|rest| rest.split_once('`')) else {
-        let code =
-            if problem.message.starts_with("missing field") { Code::MissingKey } else { Code::BadSettings };
-        return (Finding::error(code, problem.message.clone()).help(problem.help.clone()), within.clone());
+        return (super::said::finding(problem), within.clone());
     };
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let help = suggestion(field, known, "keys here");
+    let help = super::said::elsewhere(field, &known)
+        .map_or_else(|| suggestion(field, known, "keys here"), |key| format!("the word here is `{key}`"));
     let at =
         if within.0.last() == Some(&Step::Key(field.into())) { within.clone() } else { within.key(field) };
     (Finding::error(Code::UnknownKey, format!("unknown key `{field}`")).help(help), at)

@@ -9,6 +9,7 @@ mod middlewares;
 mod names;
 mod priority;
 mod routes;
+mod said;
 mod services;
 mod source;
 

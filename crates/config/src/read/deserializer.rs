@@ -123,13 +123,13 @@ impl<'a> Deserializer<'a> for Reader<'a> {
     fn deserialize_struct<V: Visitor<'a>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match self.node.value {
-            // serde's derive would take a list for a struct, field by field.
-            Value::List(_) => Err(self.wrong(&visitor)),
-            _ => self.deserialize_map(visitor),
+            Value::Null | Value::Removed | Value::Table(_) => self.deserialize_map(visitor),
+            // A list too: serde's derive would take it for a struct, field by field.
+            _ => Err(self.wrong(&visitor).with_keys(keys)),
         }
     }
 

@@ -24,7 +24,7 @@ pub struct ReadError {
 pub(super) enum Kind {
     UnknownField { key: String, known: &'static [&'static str] },
     MissingField(&'static str),
-    WrongType { found: String, expected: String },
+    WrongType { found: String, expected: String, keys: &'static [&'static str] },
     Said { message: String, help: String },
 }
 
@@ -35,6 +35,14 @@ impl ReadError {
 
     pub(super) fn within(mut self, step: Step) -> Self {
         self.steps.push(step);
+        self
+    }
+
+    /// With the keys that the table expected here has.
+    pub(super) fn with_keys(mut self, known: &'static [&'static str]) -> Self {
+        if let Kind::WrongType { keys, .. } = &mut self.kind {
+            *keys = known;
+        }
         self
     }
 
@@ -59,7 +67,7 @@ impl fmt::Display for ReadError {
         match &self.kind {
             Kind::UnknownField { key, .. } => write!(f, "unknown key `{key}`"),
             Kind::MissingField(key) => write!(f, "`{key}` is missing"),
-            Kind::WrongType { found, expected } => write!(f, "expected {expected}, found {found}"),
+            Kind::WrongType { found, expected, .. } => write!(f, "expected {expected}, found {found}"),
             Kind::Said { message, .. } => f.write_str(message),
         }
     }
@@ -91,12 +99,12 @@ fn wanted(expected: &dyn Expected) -> String {
         "a boolean" => "`true` or `false`".to_owned(),
         "u8" | "u16" | "u32" | "u64" | "usize" => {
             let most = match text.as_str() {
-                "u8" => " up to 255",
-                "u16" => " up to 65535",
-                "u32" => " up to 4294967295",
+                "u8" => " to 255",
+                "u16" => " to 65535",
+                "u32" => " to 4294967295",
                 _ => "",
             };
-            format!("a whole number{most}")
+            format!("a whole number from 0{most}")
         }
         "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
         "f32" | "f64" => "a number".to_owned(),
@@ -113,7 +121,7 @@ impl de::Error for ReadError {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(Kind::WrongType { found: shown(unexpected), expected: wanted(expected) })
+        Self::new(Kind::WrongType { found: shown(unexpected), expected: wanted(expected), keys: &[] })
     }
 
     fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {

@@ -78,10 +78,11 @@ fn finding(document: &Document, error: &ReadError, path: &Path) -> Finding {
             (Code::UnknownKey, format!("unknown key `{key}`"), help)
         }
         Kind::MissingField(key) => (Code::MissingKey, format!("`{key}` is missing"), format!("add `{key}`")),
-        Kind::WrongType { found, expected } => {
+        Kind::WrongType { found, expected, keys } => {
             let line = usize::try_from(document.position(path, false).line).unwrap_or(0);
             let line = line.checked_sub(1).and_then(|line| document.text.lines().nth(line)).unwrap_or("");
             let help = type_help(document.root.at(path), expected, line);
+            let help = if help.is_empty() { shape_help(expected, keys, path) } else { help };
             (Code::WrongType, format!("expected {expected}, found {found}"), help)
         }
         Kind::Said { message, help } => (Code::BadValue, message.clone(), help.clone()),
@@ -112,10 +113,47 @@ fn elsewhere(key: &str, known: &[&str], path: &Path) -> Option<&'static str> {
         "plugins" | "filters" | "plugin" => ("middlewares", "the word here is `middlewares`"),
         "host" => ("hosts", "the word here is `hosts`"),
         "method" => ("methods", "the word here is `methods`"),
+        "level" => ("filter", "the word here is `filter`"),
+        "verify" | "insecure" | "tlsverify" => {
+            ("insecure_skip_verify", "the word here is `insecure_skip_verify`")
+        }
+        "kind" | "type" | "algorithm" | "name" if path_ends(path, "strategy") => {
+            ("hash", "write its name alone: strategy = \"least_connections\"")
+        }
+        "name" if path_ends(path, "sticky") => ("cookie", "the word here is `cookie`"),
         "timeout" | "timeoutms" => ("timeouts", "write timeouts = { … }"),
         _ => return None,
     };
     known.contains(&needs).then_some(help)
+}
+
+/// Whether the table around this key is written under that key.
+fn path_ends(path: &Path, table: &str) -> bool {
+    matches!(path.0.as_slice(), [.., Step::Key(around), Step::Key(_)] if **around == *table)
+}
+
+/// How what was expected is written.
+fn shape_help(expected: &str, keys: &[&str], path: &Path) -> String {
+    let last = match path.0.last() {
+        Some(Step::Key(key)) => &**key,
+        _ => "…",
+    };
+    match expected {
+        "a table" if keys.is_empty() => format!("write a table: {last} = {{ name = … }}"),
+        "a table" if keys.len() <= 24 => {
+            let list: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+            format!("write a table, {{ key = … }}; its keys are {}", list.join(", "))
+        }
+        "a list" if matches!(last, "routes" | "certificates" | "endpoints") => {
+            format!("write {last} = [ … ], or one table each under the heading [[{path}]]")
+        }
+        "a list" => format!("write {last} = [ … ]"),
+        "a text" => format!("write {last} = \"…\""),
+        _ if expected.starts_with("a whole number") => format!("write a whole number, such as {last} = 1"),
+        "a number" => format!("write a number, such as {last} = 1.5"),
+        "`true` or `false`" => format!("write {last} = true or {last} = false"),
+        _ => String::new(),
+    }
 }
 
 /// A number in quotes, a single value instead of a list: the common slips.
