@@ -316,7 +316,7 @@ pub fn regex(text: &str) -> Result<(), Problem> {
             let help = if reason.contains("look-around") || reason.contains("backreference") {
                 "look-around and back-references are not part of RE2's syntax"
             } else {
-                ""
+                "RE2 syntax, as documented at docs.rs/regex#syntax"
             };
             Err(Problem::new(format!("the regular expression is wrong{place}: {reason}"), help))
         }

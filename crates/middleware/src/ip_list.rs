@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn settings_are_judged() {
         assert_eq!(problem("ip_allow", json!({"ranges": []})).path, "ranges");
-        assert_eq!(problem("ip_allow", json!({"ranges": "10.0.0.0/40"})).path, "ranges");
+        assert_eq!(problem("ip_allow", json!({"ranges": ["::/0", "10.0.0.0/40"]})).path, "ranges[1]");
         assert_eq!(problem("ip_deny", json!({"ranges": "::/0", "status": 200})).path, "status");
         assert_eq!(
             problem("ip_deny", json!({"ranges": "::/0", "client": {"depth": 0}})).path,

@@ -6,14 +6,8 @@ use regex::{Captures, Regex};
 /// Compiles an expression that stands at `path` in the settings. The syntax is that of the `regex` crate, which like
 /// Go's has no look-around and takes linear time.
 pub fn compile(path: &str, expression: &str) -> Result<Regex, Problem> {
-    portcullis_config::scalar::regex(expression).map_err(|problem| {
-        let help = if problem.help.is_empty() {
-            "RE2 syntax, as documented at docs.rs/regex#syntax"
-        } else {
-            &problem.help
-        };
-        Problem::at(path, problem.message).help(help)
-    })?;
+    portcullis_config::scalar::regex(expression)
+        .map_err(|problem| Problem::at(path, problem.message).help(problem.help))?;
     Regex::new(expression).map_err(|error| Problem::at(path, error.to_string()))
 }
 

@@ -9,10 +9,10 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Uri};
+use http::Method;
 use portcullis_config::model;
 use portcullis_core::{
-    Answer, Connection, Decision, Error, Exchange, Fields, Flow, Protocol,
+    Answer, Body, Connection, Decision, Error, Exchange, Fields, Flow, Protocol,
     exchange::{NoLink, TlsFacts},
     forwarded::{self, Trust},
 };
@@ -23,19 +23,23 @@ use portcullis_proxy::{
 };
 use serde::Serialize;
 
+pub use self::url::Url;
+
 /// A request to be explained.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// The method.
     pub method: Method,
-    /// `/path`, or a whole URL, whose scheme, host and port choose the listener.
-    pub url: Uri,
+    /// `/path`, or a whole URL, whose scheme and port choose the listener.
+    pub url: Url,
     /// Header fields.
     pub fields: Vec<(String, String)>,
     /// The address it comes from.
     pub client: IpAddr,
     /// The listener it comes to; by default the one that the URL points at.
     pub listener: Option<String>,
+    /// The names of listeners in the order written: of those that fit alike, the first takes it.
+    pub written: Vec<String>,
 }
 
 /// What becomes of a request.
@@ -96,6 +100,20 @@ pub struct Step {
     pub kind: Arc<str>,
     /// What it says to the request.
     pub outcome: String,
+    /// The answer that it gives itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Given>,
+}
+
+/// An answer that a middleware gives itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Given {
+    /// Its status.
+    pub status: u16,
+    /// Its header fields.
+    pub fields: Vec<(String, String)>,
+    /// Its body, when it is text that is there already.
+    pub body: Option<String>,
 }
 
 /// Where a request goes.
@@ -160,33 +178,41 @@ fn listener<'a>(runtime: &'a Runtime, question: &Question) -> Result<&'a Listene
             .map(|listener| &**listener)
             .ok_or_else(|| format!("there is no listener {name}; the listeners are {}", names.join(", ")));
     }
-    let tls = question.url.scheme_str() == Some("https");
-    let port = question.url.port_u16();
+    let url = &question.url;
     let fits = |listener: &Listener| {
-        let ports = port == Some(listener.settings.address.port());
-        let schemes = question.url.scheme().is_some() && tls == listener.tls.is_some();
-        (ports, schemes)
+        let port = listener.settings.address.port();
+        let scheme = url.tls.is_some() && url.tls == Some(listener.tls.is_some());
+        let implied = url.tls.map(|tls| if tls { 443 } else { 80 });
+        (url.port == Some(port), scheme, url.port.is_none() && implied == Some(port))
+    };
+    let rank = |listener: &Listener| {
+        let name = &*listener.settings.name;
+        question.written.iter().position(|written| written == name).unwrap_or(usize::MAX)
     };
     // The first of the best.
     all()
-        .rev()
-        .max_by_key(|listener| fits(listener))
+        .max_by_key(|listener| (fits(listener), std::cmp::Reverse(rank(listener))))
         .map(|listener| &**listener)
         .ok_or_else(|| "there is no listener".to_owned())
 }
 
 /// What the listener makes of it, before routing.
 fn arrive(runtime: &Runtime, listener: &Listener, question: &Question) -> Result<Exchange, Error> {
-    let target = question.url.path_and_query().map_or("/", |target| target.as_str());
     let mut fields = Fields::new();
     for (name, value) in &question.fields {
         fields.append(name, value);
     }
-    let authority = question.url.authority().map(|authority| authority.as_str().as_bytes());
+    let authority = question.url.authority.as_deref().map(str::as_bytes);
     // A `-H Host:` wins, as it does with curl.
     let named = question.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
     let authority = authority.filter(|_| !named);
-    let request = arrive::request(question.method.clone(), target.as_bytes(), authority, fields, listener)?;
+    let request = arrive::request(
+        question.method.clone(),
+        question.url.target.as_bytes(),
+        authority,
+        fields,
+        listener,
+    )?;
     let peer = SocketAddr::new(question.client, 0);
     let connection = Connection {
         peer,
@@ -262,7 +288,8 @@ async fn follow(
         explained.middlewares.push(Step {
             name: asked.name.clone(),
             kind,
-            outcome: outcome.unwrap_or_else(|| "goes on".into()),
+            outcome: outcome.as_ref().map_or_else(|| "goes on".into(), |said| said.0.clone()),
+            answer: outcome.and_then(|said| said.1),
         });
         if !goes_on {
             return Ok(());
@@ -273,17 +300,37 @@ async fn follow(
 }
 
 /// What a middleware says; `None` when the request goes on.
-async fn ask(asked: &Asked, x: &mut Exchange) -> Option<String> {
-    let answers = |answer: Answer| Some(format!("answers {}", answer.status));
+async fn ask(asked: &Asked, x: &mut Exchange) -> Option<(String, Option<Given>)> {
+    let answers = |answer: Answer| {
+        let given = Given::of(&answer);
+        let to = given.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("location"));
+        let to = to.map(|(_, value)| format!(", Location: {value}")).unwrap_or_default();
+        Some((format!("answers {}{to}", answer.status), Some(given)))
+    };
+    let refuses = |error: &Error| Some((format!("refuses it: {}", say(error)), None));
     match asked.middleware.on_request(x) {
         Ok(Flow::Next) => None,
         Ok(Flow::Answer(answer)) => answers(answer),
         Ok(Flow::Wait(waiting)) => match waiting.await {
             Ok(Decision::Next) => None,
             Ok(Decision::Answer(answer)) => answers(answer),
-            Err(error) => Some(format!("refuses it: {}", say(&error))),
+            Err(error) => refuses(&error),
         },
-        Err(error) => Some(format!("refuses it: {}", say(&error))),
+        Err(error) => refuses(&error),
+    }
+}
+
+impl Given {
+    fn of(answer: &Answer) -> Given {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Given {
+            status: answer.status.as_u16(),
+            fields: answer.fields.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            body: match &answer.body {
+                Body::Full(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
+                Body::Empty | Body::Stream(_) => None,
+            },
+        }
     }
 }
 
@@ -349,6 +396,8 @@ fn strategy(strategy: &model::Strategy) -> String {
     let value = serde_json::to_value(strategy).unwrap_or_default();
     value.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
 }
+
+mod url;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,12 @@
 //! From what providers published to the model and all findings. Reads files that the configuration names, opens
 //! nothing else.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use portcullis_config::{
     Around, Code, Disk, Finding, Format, Fragment, Model, Outcome, ProcessEnv,
@@ -25,12 +30,22 @@ pub struct Loaded {
     pub written: serde_json::Value,
     /// Was a source not even readable?
     pub unreadable: bool,
+    /// Files that it names: certificates, keys, authorities, error pages, whether they could be read or not.
+    pub files: Vec<PathBuf>,
+    /// When reading those files began.
+    pub since: SystemTime,
 }
 
 impl Loaded {
     /// All findings as text for people, each with its line.
     pub fn text(&self, colours: bool) -> String {
         render_all(&self.findings, &|file| self.texts.get(file).cloned(), colours)
+    }
+
+    /// The names of its listeners, in the order written.
+    pub fn listeners_written(&self) -> Vec<String> {
+        let written = self.written.get("listeners").and_then(serde_json::Value::as_object);
+        written.map(|listeners| listeners.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Errors alone.
@@ -46,18 +61,22 @@ impl Loaded {
             texts: BTreeMap::new(),
             written: serde_json::Value::Null,
             unreadable: true,
+            files: Vec::new(),
+            since: SystemTime::now(),
         }
     }
 }
 
-impl From<Outcome> for Loaded {
-    fn from(outcome: Outcome) -> Loaded {
+impl Loaded {
+    fn of(outcome: Outcome, since: SystemTime) -> Loaded {
         Loaded {
             model: outcome.model.map(Arc::new),
             findings: outcome.findings,
             texts: outcome.texts.into_iter().collect(),
             written: outcome.written,
             unreadable: false,
+            files: outcome.files,
+            since,
         }
     }
 }
@@ -73,6 +92,7 @@ pub fn load_all(snapshots: &BTreeMap<Arc<str>, Snapshot>, folder: &Path) -> Load
 /// Reads what the provider of the gateway's own configuration published. Relative files are relative to the folder.
 pub fn load(provider: &str, snapshot: &Snapshot, folder: &Path) -> Loaded {
     let kinds = OurKinds { folder };
+    let now = SystemTime::now();
     match snapshot {
         Snapshot::Text { file, text, dot_env } => {
             let name = file.display().to_string();
@@ -85,7 +105,7 @@ pub fn load(provider: &str, snapshot: &Snapshot, folder: &Path) -> Loaded {
                 );
             };
             let (env, bad) = DotEnv::new(&ProcessEnv, dot_env.as_deref().unwrap_or(""));
-            let mut loaded = Loaded::from(load_text(text, format, &name, &env, &kinds));
+            let mut loaded = Loaded::of(load_text(text, format, &name, &env, &kinds), now);
             if !bad.is_empty() {
                 bad_lines(&mut loaded, &file.with_file_name(".env"), dot_env.as_ref(), &bad);
             }
@@ -94,8 +114,8 @@ pub fn load(provider: &str, snapshot: &Snapshot, folder: &Path) -> Loaded {
         Snapshot::Value { source, value } => {
             let document = Document::of_value(source, value);
             let fragment = Fragment { provider: provider.into(), document, live: false };
-            let around = Around { kinds: &kinds, files: &Disk, now: SystemTime::now() };
-            Loaded::from(portcullis_config::load(vec![fragment], &around))
+            let around = Around { kinds: &kinds, files: &Disk, now };
+            Loaded::of(portcullis_config::load(vec![fragment], &around), now)
         }
         Snapshot::Unreadable { source, reason } => Loaded::unreadable(source, reason, ""),
     }

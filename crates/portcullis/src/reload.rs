@@ -17,6 +17,7 @@ use portcullis_core::{
     keep::Keep,
     provider::{Board, Provider, Snapshot, Stop},
 };
+use portcullis_providers::Follow;
 use portcullis_proxy::{
     Data,
     health::Checks,
@@ -161,6 +162,8 @@ pub struct Reloader {
     /// What was tried last, successfully or not.
     tried: Option<BTreeMap<Arc<str>, Snapshot>>,
     current: Current,
+    /// The files that the configuration names.
+    named: Follow,
     inbox: mpsc::UnboundedReceiver<Ask>,
     handle: Reload,
 }
@@ -181,7 +184,16 @@ impl Reloader {
     pub fn new(process: Arc<Process>, providers: Vec<Arc<dyn Provider>>, board: Arc<Board>) -> Reloader {
         let (ask, inbox) = mpsc::unbounded_channel();
         let handle = Reload { ask, last: Arc::default() };
-        Reloader { process, providers, board, tried: None, current: Current::default(), inbox, handle }
+        Reloader {
+            process,
+            providers,
+            board,
+            tried: None,
+            current: Current::default(),
+            named: Follow::default(),
+            inbox,
+            handle,
+        }
     }
 
     /// The way to ask it.
@@ -199,6 +211,12 @@ impl Reloader {
                     if self.tried.as_ref() != Some(&self.board.all()) {
                         self.apply(Cause::Change, None).await;
                     }
+                }
+                () = self.named.changed() => {
+                    // A certificate and its key are seldom written at once.
+                    sleep(QUIET).await;
+                    self.settle().await;
+                    self.apply(Cause::Change, None).await;
                 }
                 ask = self.inbox.recv() => {
                     let Some(ask) = ask else { return };
@@ -241,15 +259,24 @@ impl Reloader {
         let generation = self.current.generation + 1;
         let (process, log) = (self.process.clone(), self.current.access_log.clone());
         let tried = snapshots.clone();
+        self.named.look();
         let work = tokio::task::spawn_blocking(move || {
             let loaded = loaded.unwrap_or_else(|| load::load_all(&tried, &process.folder));
             put_in_force(&process, loaded, log, generation)
         });
         let done = work.await.unwrap_or_else(|error| Done {
             findings: Vec::new(),
+            files: Vec::new(),
+            since: SystemTime::now(),
             result: Err(vec![format!("reading the configuration ended unexpectedly: {error}")]),
         });
         self.tried = Some(snapshots);
+        let mut files = done.files;
+        if done.result.is_err() {
+            // The configuration in force names its own.
+            files.extend(self.named.files().map(ToOwned::to_owned));
+        }
+        self.named.follow(&files, done.since);
         let (ok, problems) = match done.result {
             Ok(running) => {
                 self.follow(running, generation);
@@ -286,6 +313,10 @@ impl Reloader {
 /// What became of an attempt.
 struct Done {
     findings: Vec<Finding>,
+    /// Files that were read.
+    files: Vec<PathBuf>,
+    /// When reading them began.
+    since: SystemTime,
     result: Result<Running, Vec<String>>,
 }
 
@@ -297,9 +328,12 @@ struct Running {
 
 /// Everything that may take time, in one go, off the runtime.
 fn put_in_force(process: &Process, loaded: Loaded, log: OpenLog, generation: u64) -> Done {
-    let Loaded { model, findings, .. } = loaded;
-    let Some(model) = model else { return Done { findings, result: Err(Vec::new()) } };
-    Done { findings, result: swap(process, model, log, generation) }
+    let Loaded { model, findings, files, since, .. } = loaded;
+    let result = match model {
+        Some(model) => swap(process, model, log, generation),
+        None => Err(Vec::new()),
+    };
+    Done { findings, files, since, result }
 }
 
 fn swap(

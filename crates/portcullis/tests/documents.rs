@@ -93,6 +93,29 @@ fn exit_codes_are_as_described() {
     assert_eq!(code(&["run", "-c", &missing]), Some(2));
     assert_eq!(code(&["show", "model", "-c", &bad]), Some(1));
     assert_eq!(code(&["no-such-command"]), Some(2));
+    // What cannot be meant is bad usage, said before anything runs.
+    for wrong in [
+        &["--to", "ftp://x"][..],
+        &["--to", "http://x:99999"],
+        &["--to", ""],
+        &["--to", "http://x", "--from", "here"],
+    ] {
+        let (code, _, err) = portcullis(&[&["proxy"], wrong].concat());
+        assert!(code == Some(2) && err.contains("invalid value"), "{wrong:?}: {code:?} {err}");
+    }
+    for url in ["foo", "ftp://x/", "", "http://", "/a b"] {
+        assert_eq!(code(&["explain", "GET", url, "-c", &good]), Some(2), "{url}");
+    }
+    let log = at(
+        "log.toml",
+        "access_log = { file = \"no/such/folder/a.log\" }\n[[routes]]\npath = \"/*\"\nservice = \"@echo\"\n",
+    );
+    for command in ["check", "run"] {
+        let (code, out, err) = portcullis(&[command, "-c", &log]);
+        let told = format!("{out}{err}");
+        assert!(code == Some(1) && told.contains("log.toml:1:23 (access_log.file)"), "{command}: {told}");
+        assert!(told.contains("does not exist") && told.contains("mkdir -p"), "{command}: {told}");
+    }
     let (_, out, _) = portcullis(&["check", "--format", "json", "-c", &bad]);
     let found: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&found["ok"], &found["errors"]), (&false.into(), &2.into()), "{out}");

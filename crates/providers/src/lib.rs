@@ -7,5 +7,5 @@
 mod file;
 mod fixed;
 
-pub use file::File;
+pub use file::{File, Follow};
 pub use fixed::Fixed;

@@ -234,3 +234,93 @@ async fn the_command_asks_for_a_reload() {
         format!("{}{}", String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
     assert!(said.contains("nowhere"), "{said}");
 }
+
+/// An error page in a file: its new text is served without a restart, and without the configuration being touched.
+#[tokio::test]
+async fn an_error_page_changes() {
+    let text = r#"
+[error_pages]
+404 = { file = "missing.html" }
+"#;
+    let setup = Setup::new(text).file("missing.html", "page one");
+    let page = setup.dir().join("missing.html");
+    let gateway = setup.start().await;
+    says(&gateway, "page one").await;
+    std::fs::write(&page, "page two").unwrap();
+    says(&gateway, "page two").await;
+    // Replaced by a rename, then gone: the last good one stays, and the log says what is missing.
+    std::fs::write(page.with_extension("new"), "page three").unwrap();
+    std::fs::rename(page.with_extension("new"), &page).unwrap();
+    says(&gateway, "page three").await;
+    std::fs::remove_file(&page).unwrap();
+    gateway.says("cannot read").await;
+    assert_eq!(gateway.get("/").await.text(), "page three");
+    std::fs::write(&page, "page four").unwrap();
+    says(&gateway, "page four").await;
+}
+
+/// The `.env` file beside the configuration, also one that comes later.
+#[tokio::test]
+async fn the_dot_env_file_changes() {
+    let gateway = Gateway::start(&answering("${WORD:-none}")).await;
+    says(&gateway, "none").await;
+    for word in ["one", "two"] {
+        std::fs::write(gateway.dir.path().join(".env"), format!("WORD={word}\n")).unwrap();
+        says(&gateway, word).await;
+    }
+}
+
+/// A file that is written through another name in another folder, as behind a bind mount: the folder of the
+/// configuration is told nothing.
+#[tokio::test]
+async fn a_file_written_where_nobody_watches() {
+    let mut gateway = Gateway::start(&answering("one")).await;
+    let elsewhere = tempfile::tempdir_in(gateway.dir.path().parent().unwrap()).unwrap();
+    let source = elsewhere.path().join("source.toml");
+    std::fs::write(&source, gateway.render(&answering("two"))).unwrap();
+    std::fs::remove_file(&gateway.config).unwrap();
+    std::fs::hard_link(&source, &gateway.config).unwrap();
+    says(&gateway, "two").await;
+    for text in ["three", "four"] {
+        std::fs::write(&source, gateway.render(&answering(text))).unwrap();
+        says(&gateway, text).await;
+    }
+}
+
+/// A real bind mount of the single file, as containers have it, where the system lets us mount; elsewhere the same
+/// through a hard link, which the kernel reports as little of.
+#[tokio::test]
+async fn a_bind_mounted_file() {
+    let mut gateway = Gateway::start(&answering("one")).await;
+    let elsewhere = tempfile::tempdir_in(gateway.dir.path().parent().unwrap()).unwrap();
+    let source = elsewhere.path().join("source.toml");
+    std::fs::write(&source, gateway.render(&answering("two"))).unwrap();
+    let mount = Mount::bind(&source, &gateway.config);
+    if mount.is_none() {
+        std::fs::remove_file(&gateway.config).unwrap();
+        std::fs::hard_link(&source, &gateway.config).unwrap();
+    }
+    says(&gateway, "two").await;
+    for text in ["three", "four"] {
+        std::fs::write(&source, gateway.render(&answering(text))).unwrap();
+        says(&gateway, text).await;
+    }
+    drop(mount);
+}
+
+/// A mount that ends with the test.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn bind(source: &std::path::Path, target: &std::path::Path) -> Option<Mount> {
+        let mut command = std::process::Command::new("mount");
+        let made = command.arg("--bind").args([source, target]).stderr(std::process::Stdio::null()).status();
+        made.is_ok_and(|status| status.success()).then(|| Mount(target.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}

@@ -34,17 +34,31 @@ fn all_others(text: &str, lines: &Lines<'_>, first: &Trouble) -> Vec<Trouble> {
     found.sort_by_key(|trouble| (trouble.position.line, trouble.position.column));
     found.dedup_by_key(|trouble| trouble.position.line);
     found.retain(|trouble| trouble.position.line != first.position.line);
+    // A bracket that is never closed takes all that follows for its elements, each of which misses a comma.
+    let open = |trouble: &Trouble| {
+        trouble.message.contains("inline table") || trouble.message.contains("missing comma")
+    };
+    let mut seen = open(first);
+    found.retain(|trouble| {
+        let consequence = seen && open(trouble);
+        seen |= open(trouble);
+        !consequence
+    });
     found.truncate(MAX_TROUBLES - 1);
     found
 }
 
 fn trouble(message: &str, span: Option<Range<usize>>, lines: &Lines<'_>) -> Trouble {
-    let mut trouble =
-        Trouble::new(lines.position(span.unwrap_or(0..0)), message.trim().replace('\n', "; "), "");
+    let span = span.unwrap_or(0..0);
+    let is_nothing = span.is_empty();
+    let mut trouble = Trouble::new(lines.position(span), message.trim().replace('\n', "; "), "");
     let told: Option<(&str, &str)> = match trouble.message.as_str() {
         text if text.starts_with("duplicate key") => {
             trouble.code = Code::DuplicateKey;
             Some(("this key or table is written twice", "keep one of the two, or put both under one heading"))
+        }
+        text if text.starts_with("string values must be quoted") && is_nothing => {
+            Some(("a key without a value", "write a value after the `=`, or take the key away"))
         }
         text if text.starts_with("string values must be quoted") => {
             Some(("a text without quotes", "put it into quotes: \"…\""))
@@ -57,6 +71,11 @@ fn trouble(message: &str, span: Option<Range<usize>>, lines: &Lines<'_>) -> Trou
         }
         _ => None,
     };
+    if let Some((message, expected)) = trouble.message.split_once(", expected ") {
+        (trouble.message, trouble.help) = (message.to_owned(), format!("{expected} is expected here"));
+    } else {
+        trouble.help = "TOML's syntax is described at toml.io".into();
+    }
     if let Some((message, help)) = told {
         trouble.message = message.into();
         trouble.help = help.into();

@@ -75,7 +75,13 @@ impl Merger<'_> {
         let path_of_list = path.key(key);
         if list.is_empty() && !source.broken(path) {
             let message = format!("the service `{}` has no endpoints", base(name));
-            self.error(source, path, Code::NoEndpoints, message, "write endpoints = [\"http://host:port\"]");
+            if source.live {
+                // They come and go there: until one comes, the service answers 503.
+                self.warning(source, path, Code::NoEndpoints, message, "it answers 503 until one comes");
+            } else {
+                let help = "write endpoints = [\"http://host:port\"]";
+                self.error(source, path, Code::NoEndpoints, message, help);
+            }
         }
         let places = source.document.root.at(&path_of_list).map(|node| node.survivors()).unwrap_or_default();
         let mut seen = BTreeSet::new();

@@ -82,7 +82,8 @@ fn finding(document: &Document, error: &ReadError, path: &Path) -> Finding {
             let line = usize::try_from(document.position(path, false).line).unwrap_or(0);
             let line = line.checked_sub(1).and_then(|line| document.text.lines().nth(line)).unwrap_or("");
             let help = type_help(document.root.at(path), expected, line);
-            let help = if help.is_empty() { shape_help(expected, keys, path) } else { help };
+            let number = found.starts_with("the number");
+            let help = if help.is_empty() { shape_help(expected, keys, path, number) } else { help };
             (Code::WrongType, format!("expected {expected}, found {found}"), help)
         }
         Kind::Said { message, help } => (Code::BadValue, message.clone(), help.clone()),
@@ -133,7 +134,7 @@ fn path_ends(path: &Path, table: &str) -> bool {
 }
 
 /// How what was expected is written.
-fn shape_help(expected: &str, keys: &[&str], path: &Path) -> String {
+fn shape_help(expected: &str, keys: &[&str], path: &Path, is_number: bool) -> String {
     let last = match path.0.last() {
         Some(Step::Key(key)) => &**key,
         _ => "…",
@@ -149,6 +150,8 @@ fn shape_help(expected: &str, keys: &[&str], path: &Path) -> String {
         }
         "a list" => format!("write {last} = [ … ]"),
         "a text" => format!("write {last} = \"…\""),
+        // Which numbers would be right, the message says.
+        _ if is_number && expected.contains("number") => String::new(),
         _ if expected.starts_with("a whole number") => format!("write a whole number, such as {last} = 1"),
         "a number" => format!("write a number, such as {last} = 1.5"),
         "`true` or `false`" => format!("write {last} = true or {last} = false"),

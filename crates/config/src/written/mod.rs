@@ -28,7 +28,7 @@ pub use error_page::ErrorPage;
 pub use health::{HealthCheck, PassiveHealth, ProbeKind};
 pub use limits::{Limits, PathPolicy, RouteLimits};
 pub use listener::Listener;
-pub use literal::{Lit, OneOrMany, OrTable};
+pub use literal::{Lit, Literal, OneOrMany, OrTable};
 pub use middleware::{Middleware, MiddlewareUse, Settings};
 pub use observe::{AccessLog, Log, Metrics};
 pub use route::{Condition, Route};

@@ -3,9 +3,9 @@
 use std::{fmt::Write, net::IpAddr, process::ExitCode};
 
 use clap::Args;
-use http::{Method, Uri};
+use http::Method;
 use portcullis::{
-    explain::{Explained, Question, explain},
+    explain::{Explained, Question, Url, explain},
     gateway::folder_of,
     rehearse::{load_file, rehearse},
 };
@@ -18,7 +18,8 @@ pub struct Arguments {
     /// Method, such as GET
     method: Method,
     /// `/path`, or a whole URL, whose scheme and port choose the listener
-    url: Uri,
+    #[arg(value_parser = clap::value_parser!(Url))]
+    url: Url,
     /// Header field, `Name: value`; repeatable
     #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
     headers: Vec<(String, String)>,
@@ -59,7 +60,8 @@ impl Arguments {
             }
         };
         let Arguments { method, url, headers: fields, client, listener, .. } = self;
-        let question = Question { method, url, fields, client, listener };
+        let written = loaded.listeners_written();
+        let question = Question { method, url, fields, client, listener, written };
         let executor = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(executor) => executor,
             Err(error) => {
@@ -108,6 +110,16 @@ fn text(question: &Question, explained: &Explained) -> String {
     }
     for step in &explained.middlewares {
         let _ = writeln!(out, "  middleware {} ({}) {}", step.name, step.kind, step.outcome);
+        let Some(given) = &step.answer else { continue };
+        for (name, value) in &given.fields {
+            let _ = writeln!(out, "      {name}: {value}");
+        }
+        // A page would hide the rest.
+        if let Some(body) = given.body.as_ref().filter(|body| body.chars().count() <= 200) {
+            body.lines().for_each(|line| {
+                let _ = writeln!(out, "      | {line}");
+            });
+        }
     }
     if let Some(target) = &explained.target {
         let _ = writeln!(out, "  goes to {}, with the path {}", target.name, target.path);

@@ -3,19 +3,20 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
+use portcullis_config::written::{EndpointUrl, Literal};
 use portcullis_providers::Fixed;
 use serde_json::{Value, json};
 
-use super::{UNUSABLE, complain, serve};
+use super::serve;
 
 /// What `proxy` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Address to listen on: `8080`, `:8080`, `127.0.0.1:8080`
-    #[arg(long, value_name = "ADDRESS", default_value = ":8080")]
-    from: String,
+    #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
+    from: SocketAddr,
     /// Endpoint to forward to; several share the requests in turn
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", required = true, value_parser = endpoint)]
     to: Vec<String>,
     /// Send the endpoint's own name as `Host`, not the one that the client sent
     #[arg(long)]
@@ -31,26 +32,19 @@ pub struct Arguments {
 impl Arguments {
     /// Runs until told to end.
     pub fn run(&self) -> ExitCode {
-        let address = match address(&self.from) {
-            Ok(address) => address,
-            Err(problem) => {
-                complain(&problem);
-                return ExitCode::from(UNUSABLE);
-            }
-        };
-        let provider = Fixed::value("command-line", self.document(address));
+        let provider = Fixed::value("command-line", self.document());
         serve::serve(vec![Arc::new(provider)], PathBuf::from("."), |_| {})
     }
 
     /// The configuration that the command line is.
-    fn document(&self, address: SocketAddr) -> Value {
+    fn document(&self) -> Value {
         json!({
-            "listeners": { "web": { "address": address.to_string() } },
+            "listeners": { "web": { "address": self.from.to_string() } },
             "admin": self.admin.map_or(json!(false), |admin| json!(admin.to_string())),
             "access_log": if self.access_log { json!("short") } else { json!(false) },
             "routes": [{ "name": "all", "path": "/*", "service": "endpoints" }],
             "services": { "endpoints": {
-                "endpoints": self.to.iter().map(|url| json!({ "url": with_scheme(url) })).collect::<Vec<_>>(),
+                "endpoints": self.to.iter().map(|url| json!({ "url": url })).collect::<Vec<_>>(),
                 "pass_host": !self.change_host,
             } },
         })
@@ -68,9 +62,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     parsed.map_err(|_| format!("`{text}` is no address to listen on; write :8080 or 127.0.0.1:8080"))
 }
 
-/// `localhost:3000` is understood too.
-fn with_scheme(url: &str) -> String {
-    if url.contains("://") || url.starts_with("unix:") { url.to_owned() } else { format!("http://{url}") }
+/// An endpoint as the configuration takes it; `localhost:3000` is understood too.
+fn endpoint(text: &str) -> Result<String, String> {
+    let bare = !text.contains("://") && !text.starts_with("unix");
+    let url = if bare { format!("http://{text}") } else { text.to_owned() };
+    <EndpointUrl as Literal>::text(&url)
+        .map_err(|problem| format!("{}; {}", problem.message, problem.help))?;
+    Ok(url)
 }
 
 #[cfg(test)]
@@ -93,15 +91,27 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_as_people_shorten_them() {
+        assert_eq!(endpoint("localhost:3000").as_deref(), Ok("http://localhost:3000"));
+        assert_eq!(endpoint("unix:/run/a.sock").as_deref(), Ok("unix:/run/a.sock"));
+        for bad in
+            ["ftp://x", "", "http://", "http://x:99999", "http://u:p@x", "a b", "http://x/?q", "unix:a"]
+        {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+        assert!(endpoint("ftp://x").unwrap_err().contains("write http://host:port"));
+    }
+
+    #[test]
     fn the_document_is_a_configuration() {
         let arguments = Arguments {
-            from: ":0".into(),
-            to: vec!["localhost:3000".into(), "https://b.example/base".into()],
+            from: address(":0").unwrap(),
+            to: vec![endpoint("localhost:3000").unwrap(), endpoint("https://b.example/base").unwrap()],
             change_host: true,
             access_log: true,
             admin: None,
         };
-        let document = arguments.document(address(":0").unwrap());
+        let document = arguments.document();
         let snapshot = Snapshot::Value { source: "command-line".into(), value: Arc::new(document) };
         let loaded = load::load("command-line", &snapshot, Path::new("."));
         let model = loaded.model.as_ref().unwrap_or_else(|| panic!("{}", loaded.text(false)));

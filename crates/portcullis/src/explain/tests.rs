@@ -42,7 +42,11 @@ moved = { redirect_regex = { regex = "/old/(.*)", replacement = "/new/$1" } }
 "#;
 
 fn ask(method: &str, url: &str, fields: &[(&str, &str)], client: &str) -> Explained {
-    let snapshot = Snapshot::Text { file: "gateway.toml".into(), text: CONFIGURATION.into(), dot_env: None };
+    ask_of(CONFIGURATION, method, url, fields, client)
+}
+
+fn ask_of(text: &str, method: &str, url: &str, fields: &[(&str, &str)], client: &str) -> Explained {
+    let snapshot = Snapshot::Text { file: "gateway.toml".into(), text: text.into(), dot_env: None };
     let loaded = load::load("file", &snapshot, Path::new("."));
     let model = loaded.model.clone().unwrap_or_else(|| panic!("{}", loaded.text(false)));
     let runtime = rehearse(model, Path::new(".")).expect("it compiles");
@@ -52,6 +56,7 @@ fn ask(method: &str, url: &str, fields: &[(&str, &str)], client: &str) -> Explai
         fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         client: client.parse().unwrap(),
         listener: None,
+        written: loaded.listeners_written(),
     };
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     executor.block_on(explain(&runtime, &question)).expect("an explanation")
@@ -110,4 +115,40 @@ fn refusals_and_answers_on_the_way() {
         "{:?}",
         told.middlewares
     );
+    let step = &told.middlewares[0];
+    assert!(step.outcome.ends_with(", Location: /new/page"), "{}", step.outcome);
+    let given = step.answer.as_ref().expect("an answer");
+    assert!(given.fields.iter().any(|(name, value)| name == "location" && value == "/new/page"), "{given:?}");
+}
+
+/// What browsers send as it is goes the same way as in the gateway, to a route or to a refusal.
+#[test]
+fn characters_that_browsers_send() {
+    for url in ["/api/a|b", "/api/\"a\"", "/api/a%7Cb"] {
+        let told = ask("GET", url, &[], "192.168.0.1");
+        let refused = told.refused.clone().unwrap_or_default();
+        assert!(told.route.is_some() || refused.starts_with("400"), "{url}: {told:?}");
+    }
+}
+
+#[test]
+fn the_listener_that_the_url_points_at() {
+    const TWO: &str = r#"
+[listeners]
+public = { address = "127.0.0.1:8080" }
+alternative = { address = "127.0.0.1:80" }
+also = { address = "127.0.0.1:8081" }
+[[routes]]
+path = "/*"
+middlewares = [{ static_response = { status = 200, body = "here" } }]
+service = "@echo"
+"#;
+    let listener = |url: &str| ask_of(TWO, "GET", url, &[], "127.0.0.1").listener.to_string();
+    assert_eq!(listener("/"), "public", "the first written, not the first of the alphabet");
+    assert_eq!(listener("http://h/"), "alternative", "the port that the scheme implies");
+    assert_eq!(listener("http://h:8081/"), "also");
+    assert_eq!(listener("http://h:9999/"), "public");
+    let told = ask_of(TWO, "GET", "/", &[], "127.0.0.1");
+    let given = told.middlewares[0].answer.as_ref().expect("an answer");
+    assert_eq!((given.status, given.body.as_deref()), (200, Some("here")));
 }

@@ -17,9 +17,11 @@ use portcullis_core::{
 };
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+mod follow;
 mod stamp;
 mod watch;
 
+pub use follow::Follow;
 use stamp::Stamp;
 use watch::Watch;
 
