@@ -109,16 +109,22 @@ fn refusals_and_answers_on_the_way() {
         "{:?}",
         told.path
     );
-    let told = ask("GET", "/old/page", &[], "127.0.0.1");
+    let told = ask("GET", "http://shop.example/old/page", &[], "127.0.0.1");
     assert!(
         told.target.is_none() && told.middlewares[0].outcome.starts_with("answers 30"),
         "{:?}",
         told.middlewares
     );
     let step = &told.middlewares[0];
-    assert!(step.outcome.ends_with(", Location: /new/page"), "{}", step.outcome);
+    assert!(step.outcome.ends_with(", Location: http://shop.example/new/page"), "{}", step.outcome);
     let given = step.answer.as_ref().expect("an answer");
-    assert!(given.fields.iter().any(|(name, value)| name == "location" && value == "/new/page"), "{given:?}");
+    assert!(
+        given
+            .fields
+            .iter()
+            .any(|(name, value)| name == "location" && value == "http://shop.example/new/page"),
+        "{given:?}"
+    );
 }
 
 /// What browsers send as it is goes the same way as in the gateway, to a route or to a refusal.
