@@ -19,8 +19,9 @@ pub struct Answer {
     pub fields: Fields,
     /// The body.
     pub body: Body,
-    /// Bytes of another protocol, after a verified 101 (or 200 to an extended CONNECT).
-    pub tunnel: Option<Tunnel>,
+    /// Bytes of another protocol, after a verified 101 (or 200 to an extended CONNECT). Boxed: it is rare, and answers
+    /// are handed on a lot.
+    pub tunnel: Option<Box<Tunnel>>,
     /// Who made it.
     pub source: Source,
 }

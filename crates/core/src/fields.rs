@@ -11,8 +11,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{known::Known, line::Line};
 
 /// A flat list of fields. Names compare without ASCII case; order and duplicates are kept.
+///
+/// A pointer wide: messages are handed from stage to stage, and what is handed on is copied.
 #[derive(Default)]
 pub struct Fields {
+    /// Taken from the thread's spares with the first thing that is put in.
+    store: Option<Box<Store>>,
+}
+
+/// What a list of fields is made of.
+#[derive(Default)]
+struct Store {
     bytes: Vec<u8>,
     list: Vec<Entry>,
     /// Text that is not a field: path, query, authority. Apart from the bytes, so that it is known to be UTF-8.
@@ -43,54 +52,89 @@ const KEPT_BYTES: usize = 16 * 1024;
 /// How many buffers one thread keeps.
 const KEPT_BUFFERS: usize = 1024;
 
-type Buffers = (Vec<u8>, Vec<Entry>, String);
+/// The store of lists that have none.
+static NOTHING: Store =
+    Store { bytes: Vec::new(), list: Vec::new(), text: String::new(), present: 0 };
 
 thread_local! {
-    static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+    #[allow(clippy::vec_box)] // the boxes are what is kept
+    static SPARE: RefCell<Vec<Box<Store>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty store, a used one of this thread where there is one.
+fn spare() -> Box<Store> {
+    let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+    // Room for a browser's request with what is added on the way: growing in steps would copy it several times.
+    let fresh = || Store {
+        bytes: Vec::with_capacity(2048),
+        list: Vec::with_capacity(32),
+        text: String::with_capacity(128),
+        present: 0,
+    };
+    spare.unwrap_or_else(|| Box::new(fresh()))
+}
+
+impl Store {
+    fn push(&mut self, entry: Entry) {
+        self.present |= entry.known.bit();
+        self.list.push(entry);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+        self.text.clear();
+        self.present = 0;
+    }
 }
 
 impl Fields {
-    /// An empty list, over a used buffer of this thread where there is one.
+    /// An empty list.
     pub fn new() -> Fields {
-        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        // Room for a browser's request with what is added on the way: growing in steps would copy it several times.
-        let fresh = || (Vec::with_capacity(2048), Vec::with_capacity(32), String::with_capacity(128));
-        let (bytes, list, text) = spare.unwrap_or_else(fresh);
-        Fields { bytes, list, text, present: 0 }
+        Fields::default()
+    }
+
+    fn all(&self) -> &Store {
+        self.store.as_deref().unwrap_or(&NOTHING)
+    }
+
+    fn all_mut(&mut self) -> &mut Store {
+        self.store.get_or_insert_with(spare)
     }
 
     /// Copies the raw bytes of a head into the buffer; returns the offset at which they stand there.
     pub fn adopt(&mut self, raw: &[u8]) -> u32 {
-        let at = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(raw);
+        let bytes = &mut self.all_mut().bytes;
+        let at = bytes.len() as u32;
+        bytes.extend_from_slice(raw);
         at
     }
 
     /// Declares a field whose name and value already stand in the buffer (see [`Fields::adopt`]).
     pub fn push_spans(&mut self, name: Span, value: Span) -> Known {
         let known = Known::of(self.slice(name));
-        self.present |= known.bit();
-        self.list.push(Entry { name, value, known, live: true });
+        self.push_known(name, value, known);
         known
     }
 
     /// Puts text into the buffer that is not a field (a path, an authority).
     pub fn store(&mut self, text: &[u8]) -> Span {
         let start = self.adopt(text);
-        Span { start, end: self.bytes.len() as u32 }
+        Span { start, end: start + text.len() as u32 }
     }
 
     /// Keeps text that is not a field. Its range is for [`Fields::text`] alone.
     pub fn store_text(&mut self, text: &str) -> Span {
-        let start = self.text.len() as u32;
-        self.text.push_str(text);
-        Span { start, end: self.text.len() as u32 }
+        let kept = &mut self.all_mut().text;
+        let start = kept.len() as u32;
+        kept.push_str(text);
+        Span { start, end: kept.len() as u32 }
     }
 
     /// Keeps text in lower case (ASCII).
     pub fn store_lower(&mut self, text: &str) -> Span {
         let span = self.store_text(text);
-        if let Some(stored) = self.text.get_mut(span.start as usize..) {
+        if let Some(stored) = self.all_mut().text.get_mut(span.start as usize..) {
             stored.make_ascii_lowercase();
         }
         span
@@ -98,7 +142,7 @@ impl Fields {
 
     /// Keeps a part of the buffer as text in lower case; nothing of it when it is not UTF-8.
     pub fn store_lower_of(&mut self, part: Span) -> Span {
-        let Fields { bytes, text, .. } = self;
+        let Store { bytes, text, .. } = self.all_mut();
         let start = text.len() as u32;
         let part = bytes.get(part.start as usize..part.end as usize).unwrap_or_default();
         text.push_str(std::str::from_utf8(part).unwrap_or_default());
@@ -110,34 +154,33 @@ impl Fields {
 
     /// Text kept with [`Fields::store_text`]; empty when the range lies outside.
     pub fn text(&self, span: Span) -> &str {
-        self.text.get(span.start as usize..span.end as usize).unwrap_or_default()
+        self.all().text.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
     /// Declares a field that already stands in the buffer and whose name has been classified before.
     pub fn push_known(&mut self, name: Span, value: Span, known: Known) {
-        self.present |= known.bit();
-        self.list.push(Entry { name, value, known, live: true });
+        self.all_mut().push(Entry { name, value, known, live: true });
     }
 
     /// The bytes of a range of this buffer; empty when it lies outside.
     pub fn slice(&self, span: Span) -> &[u8] {
-        self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
+        self.all().bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
     /// Is a known name present?
     pub fn has(&self, known: Known) -> bool {
-        self.present & known.bit() != 0
+        self.all().present & known.bit() != 0
     }
 
     /// Is any name of a set (of [`Known::bit`]s) present?
     pub fn has_any(&self, set: u64) -> bool {
-        self.present & set & !Known::Other.bit() != 0
+        self.all().present & set & !Known::Other.bit() != 0
     }
 
     /// The first value of a name.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         let known = Known::of(name.as_bytes());
-        let found = self.list.iter().find(|e| e.live && self.is(e, known, name.as_bytes()));
+        let found = self.all().list.iter().find(|e| e.live && self.is(e, known, name.as_bytes()));
         found.map(|e| self.slice(e.value))
     }
 
@@ -158,20 +201,20 @@ impl Fields {
 
     /// Where the first value of a known name stands in the buffer.
     pub fn known_span(&self, known: Known) -> Option<Span> {
-        let list: &[Entry] = if self.has(known) { &self.list } else { &[] };
+        let list: &[Entry] = if self.has(known) { &self.all().list } else { &[] };
         list.iter().find(|e| e.live && e.known == known).map(|e| e.value)
     }
 
     /// All values of a known name, in order.
     pub fn known_all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let list: &[Entry] = if self.has(known) { &self.list } else { &[] };
+        let list: &[Entry] = if self.has(known) { &self.all().list } else { &[] };
         list.iter().filter(move |e| e.live && e.known == known).map(|e| self.slice(e.value))
     }
 
     /// All values of a name, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let known = Known::of(name.as_bytes());
-        self.list
+        self.all().list
             .iter()
             .filter(move |e| e.live && self.is(e, known, name.as_bytes()))
             .map(|e| self.slice(e.value))
@@ -202,7 +245,8 @@ impl Fields {
         let value_span = self.store(value);
         self.adopt(b"\r\n");
         if memchr::memchr3(b'\r', b'\n', 0, value).is_some()
-            && let Some(stored) = self.bytes.get_mut(value_span.start as usize..value_span.end as usize)
+            && let bytes = &mut self.all_mut().bytes
+            && let Some(stored) = bytes.get_mut(value_span.start as usize..value_span.end as usize)
         {
             stored.iter_mut().filter(|b| matches!(**b, b'\r' | b'\n' | 0)).for_each(|b| *b = b' ');
         }
@@ -214,8 +258,12 @@ impl Fields {
         let at = self.adopt(line.bytes());
         let (name, value) = line.spans();
         let moved = |span: Span| Span { start: span.start + at, end: span.end + at };
-        self.present |= line.known().bit();
-        self.list.push(Entry { name: moved(name), value: moved(value), known: line.known(), live: true });
+        self.all_mut().push(Entry {
+            name: moved(name),
+            value: moved(value),
+            known: line.known(),
+            live: true,
+        });
     }
 
     /// Removes every field of the prepared field's name, then appends it.
@@ -235,8 +283,9 @@ impl Fields {
     }
 
     fn remove_other(&mut self, name: &[u8]) -> bool {
-        let (bytes, mut found) = (&self.bytes, false);
-        for entry in self.list.iter_mut().filter(|e| e.live && e.known == Known::Other) {
+        let Some(Store { bytes, list, .. }) = self.store.as_deref_mut() else { return false };
+        let mut found = false;
+        for entry in list.iter_mut().filter(|e| e.live && e.known == Known::Other) {
             let text = bytes.get(entry.name.start as usize..entry.name.end as usize).unwrap_or_default();
             if text.eq_ignore_ascii_case(name) {
                 entry.live = false;
@@ -258,62 +307,61 @@ impl Fields {
     /// Removes every field whose name is in a set of [`Known::bit`]s.
     pub fn remove_set(&mut self, set: u64) {
         let set = set & !Known::Other.bit();
-        if self.present & set != 0 {
-            self.list.iter_mut().filter(|e| e.known.bit() & set != 0).for_each(|e| e.live = false);
-            self.present &= !set;
+        if self.all().present & set != 0 {
+            let store = self.all_mut();
+            store.list.iter_mut().filter(|e| e.known.bit() & set != 0).for_each(|e| e.live = false);
+            store.present &= !set;
         }
     }
 
     /// Keeps the fields for which `keep(known, name, value)` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8], &[u8]) -> bool) {
-        let bytes = &self.bytes;
+        let Some(Store { bytes, list, present, .. }) = self.store.as_deref_mut() else { return };
         let text = |span: Span| bytes.get(span.start as usize..span.end as usize).unwrap_or_default();
-        let mut present = 0;
-        for entry in self.list.iter_mut().filter(|e| e.live) {
+        *present = 0;
+        for entry in list.iter_mut().filter(|e| e.live) {
             entry.live = keep(entry.known, text(entry.name), text(entry.value));
             if entry.live {
-                present |= entry.known.bit();
+                *present |= entry.known.bit();
             }
         }
-        self.present = present;
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.list.iter().filter(|e| e.live).map(|e| (self.slice(e.name), self.slice(e.value)))
+        self.all().list.iter().filter(|e| e.live).map(|e| (self.slice(e.name), self.slice(e.value)))
     }
 
     /// Names and values with the classification of each name.
     pub fn iter_known(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])> {
-        self.list.iter().filter(|e| e.live).map(|e| (e.known, self.slice(e.name), self.slice(e.value)))
+        self.all().list.iter().filter(|e| e.live).map(|e| (e.known, self.slice(e.name), self.slice(e.value)))
     }
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
-        self.list.iter().filter(|e| e.live).count()
+        self.all().list.iter().filter(|e| e.live).count()
     }
 
     /// Is there no field at all?
     pub fn is_empty(&self) -> bool {
-        !self.list.iter().any(|e| e.live)
+        !self.all().list.iter().any(|e| e.live)
     }
 
     /// Forgets all fields and text; the buffer stays.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.list.clear();
-        self.text.clear();
-        self.present = 0;
+        if let Some(store) = &mut self.store {
+            store.clear();
+        }
     }
 
     /// Writes `name: value CRLF` for every field. Neighbours that still stand in the buffer as they go out are copied
     /// as one run.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut run: Option<Span> = None;
-        for entry in self.list.iter().filter(|e| e.live) {
-            let canonical = self.bytes.get(entry.name.end as usize..entry.value.start as usize)
-                == Some(b": ")
-                && self.bytes.get(entry.value.end as usize..entry.value.end as usize + 2) == Some(b"\r\n");
+        let Store { bytes, list, .. } = self.all();
+        for entry in list.iter().filter(|e| e.live) {
+            let canonical = bytes.get(entry.name.end as usize..entry.value.start as usize) == Some(b": ")
+                && bytes.get(entry.value.end as usize..entry.value.end as usize + 2) == Some(b"\r\n");
             let line = Span { start: entry.name.start, end: entry.value.end + 2 };
             if !canonical {
                 self.flush_run(run.take(), out);
@@ -346,7 +394,7 @@ impl Fields {
 
     /// As a hash map, for libraries that want one. Names or values that it cannot hold are left out.
     pub fn to_header_map(&self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.list.len());
+        let mut map = HeaderMap::with_capacity(self.all().list.len());
         for (name, value) in self.iter() {
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 map.append(name, value);
@@ -365,17 +413,16 @@ impl Fields {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        if self.bytes.capacity() == 0 || self.bytes.capacity() > KEPT_BYTES {
+        let Some(mut store) = self.store.take() else { return };
+        if store.bytes.capacity() > KEPT_BYTES {
             return;
         }
-        self.clear();
-        let kept =
-            (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list), std::mem::take(&mut self.text));
-        // The thread may be ending; then the buffer simply goes.
+        store.clear();
+        // The thread may be ending; then the buffers simply go.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < KEPT_BUFFERS {
-                spare.push(kept);
+                spare.push(store);
             }
         });
     }
@@ -384,10 +431,13 @@ impl Drop for Fields {
 impl Clone for Fields {
     fn clone(&self) -> Fields {
         let mut copy = Fields::new();
-        copy.bytes.extend_from_slice(&self.bytes);
-        copy.list.extend_from_slice(&self.list);
-        copy.text.push_str(&self.text);
-        copy.present = self.present;
+        if let Some(store) = &self.store {
+            let to = copy.all_mut();
+            to.bytes.extend_from_slice(&store.bytes);
+            to.list.extend_from_slice(&store.list);
+            to.text.push_str(&store.text);
+            to.present = store.present;
+        }
         copy
     }
 }

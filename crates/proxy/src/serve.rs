@@ -11,9 +11,8 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::Method;
@@ -25,7 +24,7 @@ use portcullis_core::{
 
 use crate::{
     clock::Watch,
-    forward::{Forward, Way, forward},
+    forward::{Forward, forward},
     limit,
     route::{Found, Query},
     runtime::{Asked, Listener, Route, Runtime, Target},
@@ -34,36 +33,32 @@ use crate::{
 };
 
 /// Serves one request: from its head to the head of its answer. Whoever writes the answer ends the ticket.
-pub async fn serve(
-    worker: &Arc<Worker>,
-    runtime: Arc<Runtime>,
-    x: Exchange,
-    watch: &Watch,
-) -> (Answer, Box<Ticket>) {
-    let mut ticket = Ticket::begin(worker.index, runtime.clone(), x);
+///
+/// What is known of the request lives in its ticket, and what this future keeps for itself is little: with a thousand
+/// connections, every line of memory that a request touches has left the processor's cache since the last one.
+pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watch: &Watch) -> Answer {
     let Some(listener) = runtime.listeners.get(&ticket.x.connection.listener) else {
         // The listener vanished with the last reload; this connection is about to drain.
-        let answer = refuse(&runtime, &mut ticket, &Error::new(Kind::ShuttingDown));
-        return (answer, ticket);
+        return refuse(runtime, ticket, &Error::new(Kind::ShuttingDown));
     };
-    let answer = match route(&runtime, listener, &mut ticket) {
+    let answer = match route(runtime, listener, ticket) {
         Ok(Choice::Route(index)) => match runtime.routes.get(index) {
             Some(route) => {
                 ticket.take_route(index, route, watch);
-                through(worker, &runtime, listener, route, &mut ticket, watch).await
+                through(&Pass { worker, runtime, listener, route, watch }, ticket).await
             }
-            None => refuse(&runtime, &mut ticket, &Error::new(Kind::Internal)),
+            None => refuse(runtime, ticket, &Error::new(Kind::Internal)),
         },
         Ok(Choice::Methods(allowed)) => {
-            let mut answer = refuse(&runtime, &mut ticket, &Error::new(Kind::MethodNotAllowed));
+            let mut answer = refuse(runtime, ticket, &Error::new(Kind::MethodNotAllowed));
             // RFC 9110 §15.5.6
             answer.fields.set("allow", allowed);
             answer
         }
-        Err(error) => refuse(&runtime, &mut ticket, &error),
+        Err(error) => refuse(runtime, ticket, &error),
     };
     ticket.credit(&answer);
-    (answer, ticket)
+    answer
 }
 
 /// What the router found.
@@ -109,45 +104,60 @@ fn preflight(x: &Exchange) -> Option<&str> {
     if is_preflight { fields.get_str("access-control-request-method") } else { None }
 }
 
+/// What a request goes through, once its route is known.
+struct Pass<'a> {
+    worker: &'a Worker,
+    runtime: &'a Runtime,
+    listener: &'a Listener,
+    route: &'a Route,
+    watch: &'a Watch,
+}
+
+impl<'a> Pass<'a> {
+    /// The middlewares in the order of their asking.
+    fn middlewares(&self) -> impl DoubleEndedIterator<Item = &'a Asked> + use<'a> {
+        self.listener.middlewares.iter().chain(&self.route.middlewares)
+    }
+}
+
 /// Middlewares, target, and back.
-async fn through(
-    worker: &Worker,
-    runtime: &Runtime,
-    listener: &Listener,
-    route: &Route,
-    ticket: &mut Ticket,
-    watch: &Watch,
-) -> Answer {
-    let (outer, inner) = (&listener.middlewares, &route.middlewares);
+async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
     let mut asked = 0;
-    let mut outcome = admit(listener, route, ticket);
-    if outcome.is_ok() {
-        for each in outer.iter().chain(inner) {
-            asked += 1;
-            match ask(each, ticket, watch).await {
-                Ok(None) => {}
-                Ok(Some(answer)) => {
-                    outcome = Ok(Some(answer));
-                    break;
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+    let mut outcome = admit(pass.listener, pass.route, ticket);
+    while let (Ok(None), Some(each)) = (&outcome, pass.middlewares().nth(asked)) {
+        asked += 1;
+        outcome = match each.middleware.on_request(&mut ticket.x) {
+            Ok(Flow::Next) => continue,
+            Ok(Flow::Answer(answer)) => Ok(Some(answer)),
+            Ok(Flow::Wait(waiting)) => {
+                pass.watch.set_within(Duration::ZERO, ticket.total);
+                within(pass.watch, waiting).await.map(|decision| match decision {
+                    Decision::Next => None,
+                    Decision::Answer(answer) => Some(answer),
+                })
             }
-        }
+            Err(error) => Err(error),
+        };
     }
     let outcome = match outcome {
         Ok(Some(answer)) => Ok(answer),
-        Ok(None) => reach(worker, runtime, listener, route, ticket, watch).await,
+        Ok(None) => reach(pass, ticket).await,
         Err(error) => Err(error),
     };
-    let mut answer = outcome.unwrap_or_else(|error| refuse(runtime, ticket, &error));
-    for index in (0..asked).rev() {
-        let each = if index < outer.len() { outer.get(index) } else { inner.get(index - outer.len()) };
-        let Some(each) = each else { continue };
-        if let Err(error) = tell(each, ticket, &mut answer, watch).await {
-            answer = refuse(runtime, ticket, &error);
+    let mut answer = outcome.unwrap_or_else(|error| refuse(pass.runtime, ticket, &error));
+    while asked > 0 {
+        asked -= 1;
+        let Some(each) = pass.middlewares().nth(asked) else { continue };
+        let told = match each.middleware.on_response(&mut ticket.x, &mut answer) {
+            Ok(Done::Now) => Ok(()),
+            Ok(Done::Wait(waiting)) => {
+                pass.watch.set_within(Duration::ZERO, ticket.total);
+                within(pass.watch, waiting).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            answer = refuse(pass.runtime, ticket, &error);
         }
     }
     answer
@@ -170,43 +180,13 @@ fn admit(listener: &Listener, route: &Route, ticket: &mut Ticket) -> Result<Opti
     Ok(None)
 }
 
-async fn ask(each: &Asked, ticket: &mut Ticket, watch: &Watch) -> Result<Option<Answer>, Error> {
-    let total = ticket.total;
-    let waiting = match each.middleware.on_request(&mut ticket.x)? {
-        Flow::Next => return Ok(None),
-        Flow::Answer(answer) => return Ok(Some(answer)),
-        Flow::Wait(waiting) => waiting,
-    };
-    watch.set_within(std::time::Duration::ZERO, total);
-    match within(watch, waiting).await? {
-        Decision::Next => Ok(None),
-        Decision::Answer(answer) => Ok(Some(answer)),
-    }
-}
-
-async fn tell(each: &Asked, ticket: &mut Ticket, answer: &mut Answer, watch: &Watch) -> Result<(), Error> {
-    let total = ticket.total;
-    match each.middleware.on_response(&mut ticket.x, answer)? {
-        Done::Now => Ok(()),
-        Done::Wait(waiting) => {
-            watch.set_within(std::time::Duration::ZERO, total);
-            within(watch, waiting).await
-        }
-    }
-}
-
 /// The route's target.
-async fn reach(
-    worker: &Worker,
-    runtime: &Runtime,
-    listener: &Listener,
-    route: &Route,
-    ticket: &mut Ticket,
-    watch: &Watch,
-) -> Result<Answer, Error> {
+async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
+    let Pass { worker, runtime, listener, route, watch } = *pass;
     ticket.forwarded_at = Some(Instant::now());
     match &route.target {
         Target::Service(service) => {
+            ticket.body_idle = service.settings.timeouts.body_idle;
             let parts = Forward {
                 worker,
                 runtime,
@@ -216,14 +196,10 @@ async fn reach(
                 total: ticket.total,
                 client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
             };
-            let mut way = Way::default();
-            let result = forward(&parts, &mut ticket.x, &mut way).await;
-            ticket.way = way;
-            ticket.body_idle = service.settings.timeouts.body_idle;
-            result
+            forward(&parts, &mut ticket.x, &mut ticket.way).await
         }
         Target::Builtin(_, builtin) => {
-            watch.set_within(std::time::Duration::ZERO, ticket.total);
+            watch.set_within(Duration::ZERO, ticket.total);
             within(watch, builtin.answer(&mut ticket.x)).await
         }
         Target::Unusable(reason) => Err(Error::because(Kind::Misconfigured, reason.to_string())),

@@ -137,9 +137,14 @@ async fn attempt(
     }
     let mut fresh = false;
     loop {
-        let (connected, reused) =
-            lease(forward, upstream, http1_only, fresh, started, way, x.client_link.as_ref()).await?;
+        let kept = kept(forward, upstream, http1_only, fresh, started);
+        let reused = kept.is_some();
         way.reused = reused;
+        let connected = match kept {
+            Some(connected) => connected,
+            // Rare, hence in a box of its own.
+            None => Box::pin(anew(forward, upstream, http1_only, way, x.client_link.as_ref())).await?,
+        };
         let host = host(forward, upstream, x);
         let result = match connected {
             Connected::H2(client) => Box::pin(over_h2::send(forward, upstream, &client, x, host)).await,
@@ -147,7 +152,7 @@ async fn attempt(
                 let ask = Ask {
                     host,
                     base: &upstream.base_path,
-                    timeouts: upstream.timeouts,
+                    timeouts: &upstream.timeouts,
                     response_header: forward
                         .route
                         .response_header_timeout
@@ -155,9 +160,8 @@ async fn attempt(
                     client_body_idle: forward.client_body_idle,
                     watch: forward.watch,
                     total: forward.total,
-                    in_flight: InFlight::new(&upstream.state),
                 };
-                client::exchange(conn, x, ask).await
+                client::exchange(conn, x, &ask, InFlight::new(&upstream.state)).await
             }
         };
         match result {
@@ -189,45 +193,43 @@ fn host<'a>(forward: &Forward<'_>, upstream: &'a Upstream, x: &Exchange) -> Opti
     (!passed || x.request.authority().is_empty()).then_some(&*upstream.host)
 }
 
-/// A connection: one that is there, or a new one. Tells whether it was used before.
-async fn lease(
+/// A connection that is there already.
+fn kept(
     forward: &Forward<'_>,
     upstream: &Arc<Upstream>,
     http1_only: bool,
     fresh: bool,
     now: Instant,
+) -> Option<Connected> {
+    let worker = forward.worker.index;
+    let h2 = || upstream.pools.take_h2(worker).map(Connected::H2);
+    let h1 = || upstream.pools.take(worker, &upstream.pool, now).map(Connected::H1);
+    let kept = if !http1_only && upstream.may_speak_h2() { h2() } else { None };
+    let kept = kept.or_else(|| if fresh || upstream.always_h2() { None } else { h1() });
+    if kept.is_some() {
+        upstream.metrics.reused(worker);
+    }
+    kept
+}
+
+/// A new connection.
+async fn anew(
+    forward: &Forward<'_>,
+    upstream: &Arc<Upstream>,
+    http1_only: bool,
     way: &mut Way,
     link: &dyn ClientLink,
-) -> Result<(Connected, bool), Error> {
+) -> Result<Connected, Error> {
     let worker = forward.worker.index;
-    if !http1_only
-        && upstream.may_speak_h2()
-        && let Some(client) = upstream.pools.take_h2(worker)
-    {
-        upstream.metrics.reused(worker);
-        return Ok((Connected::H2(client), true));
-    }
-    if !fresh
-        && !upstream.always_h2()
-        && let Some(conn) = upstream.pools.take(worker, &upstream.pool, now)
-    {
-        upstream.metrics.reused(worker);
-        return Ok((Connected::H1(conn), true));
-    }
     let begun = Instant::now();
     forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);
-    let connected = crate::serve::while_wanted(
-        forward.watch,
-        forward.total,
-        link,
-        Box::pin(connect(upstream, worker, http1_only)),
-    )
-    .await?;
+    let connecting = connect(upstream, worker, http1_only);
+    let connected = crate::serve::while_wanted(forward.watch, forward.total, link, connecting).await?;
     way.connect += begun.elapsed();
     if let Ok(Connected::H2(client)) = &connected {
         upstream.pools.give_h2(worker, client.clone());
     }
-    connected.map(|connected| (connected, false))
+    connected
 }
 
 impl Service {

@@ -26,14 +26,13 @@ pub async fn send(
     let ask = Ask {
         host,
         base: &upstream.base_path,
-        timeouts: upstream.timeouts,
+        timeouts: &upstream.timeouts,
         response_header: forward.route.response_header_timeout.unwrap_or(upstream.timeouts.response_header),
         client_body_idle: forward.client_body_idle,
         watch: forward.watch,
         total: forward.total,
-        in_flight: InFlight::new(&upstream.state),
     };
-    client.send(head, x, ask).await
+    client.send(head, x, &ask, InFlight::new(&upstream.state)).await
 }
 
 fn head(upstream: &Upstream, x: &Exchange, host: Option<&str>) -> Result<http::Request<()>, Error> {

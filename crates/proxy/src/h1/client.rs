@@ -55,7 +55,7 @@ pub struct Ask<'a> {
     /// Put before the path.
     pub base: &'a str,
     /// The service's timeouts.
-    pub timeouts: ServiceTimeouts,
+    pub timeouts: &'a ServiceTimeouts,
     /// To the answer's head.
     pub response_header: std::time::Duration,
     /// Between two reads of the request's body.
@@ -64,8 +64,6 @@ pub struct Ask<'a> {
     pub watch: &'a Watch,
     /// Total deadline, see [`Watch::total`].
     pub total: u64,
-    /// Counts the request until the answer ends.
-    pub in_flight: InFlight,
 }
 
 /// Why there was no answer.
@@ -118,17 +116,21 @@ impl Conn {
     }
 }
 
-/// Sends a request and awaits the head of its answer.
+/// Sends a request and awaits the head of its answer. `in_flight` counts the request until the answer ends.
 ///
 /// # Errors
 /// See [`Failed`]; the connection is closed then.
-pub async fn exchange(conn: Box<Conn>, x: &mut Exchange, ask: Ask<'_>) -> Result<Answer, Failed> {
-    let mut call = Call::begin(conn, x);
-    write_head(&mut call.upload.out, x, &ask, call.upload.framing);
+pub async fn exchange(
+    conn: Box<Conn>,
+    x: &mut Exchange,
+    ask: &Ask<'_>,
+    in_flight: InFlight,
+) -> Result<Answer, Failed> {
+    let mut call = Call::begin(conn, x, in_flight);
+    write_head(&mut call.upload.out, x, ask, call.upload.framing);
     loop {
-        call.aim(&ask);
-        let link = &x.client_link;
-        let step = std::future::poll_fn(|cx| call.poll(cx, &ask, link.as_ref())).await;
+        call.aim(ask);
+        let step = std::future::poll_fn(|cx| call.poll(cx, ask, x.client_link.as_ref())).await;
         let head = match step {
             Ok(Some(head)) => head,
             Ok(None) => {
@@ -157,6 +159,7 @@ fn fatal(error: Error) -> Failed {
 /// One request on its way.
 struct Call {
     conn: Box<Conn>,
+    in_flight: InFlight,
     upload: Upload,
     scan: Scan,
     waits: Waits,
@@ -177,7 +180,7 @@ enum Waits {
 }
 
 impl Call {
-    fn begin(conn: Box<Conn>, x: &mut Exchange) -> Call {
+    fn begin(conn: Box<Conn>, x: &mut Exchange, in_flight: InFlight) -> Call {
         let body = std::mem::take(&mut x.request.body);
         let framing = match body.remaining() {
             Some(0) => Framing::None,
@@ -194,7 +197,15 @@ impl Call {
             spent: false,
             hold,
         };
-        Call { conn, upload, scan: Scan::default(), waits: Waits::Nothing, write_broken: false, interims: 0 }
+        Call {
+            conn,
+            in_flight,
+            upload,
+            scan: Scan::default(),
+            waits: Waits::Nothing,
+            write_broken: false,
+            interims: 0,
+        }
     }
 
     /// Arms the deadline for what is being waited for now.
@@ -314,10 +325,11 @@ impl Call {
         Failed { error, stale }
     }
 
-    fn finish(self, x: &mut Exchange, head: AnswerHead, ask: Ask<'_>) -> Result<Answer, Failed> {
+    fn finish(self, x: &mut Exchange, head: AnswerHead, ask: &Ask<'_>) -> Result<Answer, Failed> {
         let AnswerHead { status, http_10, mut fields } = head;
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return super::upgrade::accept(self.conn, x, fields, ask).map_err(fatal);
+            return super::upgrade::accept(self.conn, x, fields, ask.timeouts.tunnel_idle, self.in_flight)
+                .map_err(fatal);
         }
         let bodyless = x.request.method == Method::HEAD
             || status == StatusCode::NO_CONTENT
@@ -328,13 +340,13 @@ impl Call {
             && x.request.upgrade.is_none()
             && !self.write_broken;
         portcullis_core::forwarded::strip_hop_by_hop(&mut fields, false);
-        let upload = (!self.upload.done && !self.write_broken).then_some(self.upload);
+        let upload = (!self.upload.done && !self.write_broken).then(|| Box::new(self.upload));
         let mut arriving = Arriving {
             conn: Some(self.conn),
             left: Left::of(framing),
             upload,
             keep,
-            in_flight: Some(ask.in_flight),
+            in_flight: Some(self.in_flight),
         };
         let body = match arriving.left {
             Left::Length(0) if arriving.upload.is_none() => {
@@ -492,8 +504,8 @@ impl Upload {
 struct Arriving {
     conn: Option<Box<Conn>>,
     left: Left,
-    /// The rest of the request's body, when the endpoint answered before it had all of it.
-    upload: Option<Upload>,
+    /// The rest of the request's body, when the endpoint answered before it had all of it: rare, hence in a box.
+    upload: Option<Box<Upload>>,
     keep: bool,
     in_flight: Option<InFlight>,
 }

@@ -70,7 +70,7 @@ pub async fn serve_connection(
         drain,
         cancelled,
         is_listening: false,
-        timeouts,
+        patience: Patience::of(&timeouts),
         requests: 0,
         opened,
         is_http2: false,
@@ -108,7 +108,7 @@ struct Server {
     cancelled: Cancelled,
     is_listening: bool,
     /// Those in force at the last request.
-    timeouts: ListenerTimeouts,
+    patience: Patience,
     requests: u64,
     opened: tokio::time::Instant,
     is_http2: bool,
@@ -116,9 +116,25 @@ struct Server {
     linger: Duration,
 }
 
+/// How long a connection is waited for, of [`ListenerTimeouts`].
+#[derive(Clone, Copy)]
+struct Patience {
+    keep_alive: Duration,
+    request_header: Duration,
+    body_idle: Duration,
+    write_idle: Duration,
+}
+
+impl Patience {
+    fn of(timeouts: &ListenerTimeouts) -> Patience {
+        let ListenerTimeouts { keep_alive, request_header, body_idle, write_idle, .. } = *timeouts;
+        Patience { keep_alive, request_header, body_idle, write_idle }
+    }
+}
+
 /// A request and what its framing said about the connection.
 struct Arrived {
-    request: Request,
+    ticket: Box<Ticket>,
     framing: framing::Framing,
     /// The client would keep the connection open.
     keep: bool,
@@ -168,12 +184,12 @@ impl Server {
             drain,
             cancelled,
             is_listening,
-            timeouts,
+            patience,
             requests,
             ..
         } = self;
         let (mut scan, mut began, mut empty_lines) = (Scan::default(), false, 0);
-        watch.set(timeouts.keep_alive);
+        watch.set(patience.keep_alive);
         poll_fn(|cx| {
             let state = &mut *link.lock();
             loop {
@@ -186,7 +202,7 @@ impl Server {
                 if !state.input.is_empty() {
                     if !began {
                         began = true;
-                        watch.set(timeouts.request_header);
+                        watch.set(patience.request_header);
                     }
                     if state.input.unread().starts_with(PREFACE)
                         && *requests == 0
@@ -194,7 +210,7 @@ impl Server {
                     {
                         return Poll::Ready(Err(Missing::Http2));
                     }
-                    let read = read(&mut scan, state.input.unread(), worker, connection);
+                    let read = read(&mut scan, state.input.unread(), worker, connection, link);
                     if let Some((arrived, used)) = read.map_err(Missing::Refused)? {
                         state.input.consume(used);
                         state.input.release();
@@ -230,14 +246,13 @@ impl Server {
 
     /// Serves a request and writes its answer.
     async fn answer(&mut self, arrived: Arrived) -> bool {
-        let Arrived { mut request, framing, keep, http_10, runtime, listener } = arrived;
+        let Arrived { mut ticket, framing, keep, http_10, runtime, listener } = arrived;
         self.requests += 1;
-        let timeouts = listener.settings.timeouts;
-        self.timeouts = timeouts;
-        request.body = self.link.body(framing, http_10);
-        let to_head = request.method == Method::HEAD;
-        let x = Exchange::new(request, self.connection.clone(), self.link.clone(), std::time::Instant::now());
-        let (answer, mut ticket) = serve(&self.worker, runtime, x, &self.watch).await;
+        self.patience = Patience::of(&listener.settings.timeouts);
+        ticket.x.request.body = self.link.body(framing, http_10);
+        let to_head = ticket.x.request.method == Method::HEAD;
+        let answer = serve(&self.worker, &runtime, &mut ticket, &self.watch).await;
+        drop(runtime);
         ticket.status = answer.status.as_u16();
         if self.link.lock().gone {
             ticket.end(self.received(), 0, Err(Error::new(Kind::ClientGone)));
@@ -246,10 +261,10 @@ impl Server {
         let keep = keep && self.may_go_on(&listener);
         drop(listener);
         if answer.tunnel.is_some() {
-            Box::pin(self.tunnel(answer, ticket, timeouts)).await;
+            Box::pin(self.tunnel(answer, ticket)).await;
             return false;
         }
-        self.write(answer, ticket, Writing { to_head, http_10, keep, timeouts }).await
+        self.write(answer, ticket, Writing { to_head, http_10, keep }).await
     }
 
     fn received(&self) -> u64 {
@@ -276,9 +291,9 @@ impl Server {
         ticket.blame(&error);
         let answer = runtime.pages.answer(&mut ticket.x, &error);
         ticket.status = answer.status.as_u16();
-        let timeouts = listener.settings.timeouts;
+        self.patience = Patience::of(&listener.settings.timeouts);
         self.link.lock().body = super::incoming::Left::Broken;
-        self.write(answer, ticket, Writing { to_head: false, http_10: false, keep: false, timeouts }).await;
+        self.write(answer, ticket, Writing { to_head: false, http_10: false, keep: false }).await;
     }
 
     /// Writes an answer; true when the connection can go on.
@@ -300,7 +315,7 @@ impl Server {
             answer.body = portcullis_core::Body::Empty;
         }
         let (idle, total) = (ticket.body_idle, ticket.total);
-        let result = self.pump(&mut out, &mut answer, idle, total, writing.timeouts.write_idle).await;
+        let result = self.pump(&mut out, &mut answer, idle, total).await;
         // The body may hold what is left of the request; only without it is that nobody's.
         drop(answer);
         // An answer that broke before a byte of it left is no answer: the client is told what happened instead.
@@ -316,7 +331,7 @@ impl Server {
         let bytes_out = out.body;
         buffers::give(out.bytes);
         ticket.end(self.received(), bytes_out, result);
-        ok && keep && self.discard(writing.timeouts).await
+        ok && keep && (self.rest() == Rest::Nothing || Box::pin(self.discard()).await)
     }
 
     /// How much of the request's body has not been read.
@@ -336,7 +351,6 @@ impl Server {
         answer: &mut Answer,
         idle: Duration,
         total: u64,
-        write_idle: Duration,
     ) -> Result<(), Error> {
         let mut ended = matches!(answer.body, portcullis_core::Body::Empty);
         if ended && out.delimit == Delimit::Chunks {
@@ -384,7 +398,7 @@ impl Server {
                         let progress = out.progress();
                         if waits != 2 || progress {
                             waits = 2;
-                            self.watch.set_within(write_idle, total);
+                            self.watch.set_within(self.patience.write_idle, total);
                         }
                         break;
                     }
@@ -402,12 +416,9 @@ impl Server {
     }
 
     /// Reads what is left of a request's body and forgets it; false when it does not come.
-    async fn discard(&self, timeouts: ListenerTimeouts) -> bool {
-        if self.rest() == Rest::Nothing {
-            return true;
-        }
+    async fn discard(&self) -> bool {
         let mut body = self.link.rest();
-        self.watch.set(timeouts.body_idle);
+        self.watch.set(self.patience.body_idle);
         let mut scratch = buffers::take();
         let whole = poll_fn(|cx| {
             loop {
@@ -426,8 +437,9 @@ impl Server {
     }
 
     /// Leaves HTTP: 101, then bytes both ways. The configuration is let go.
-    async fn tunnel(&mut self, mut answer: Answer, mut ticket: Box<Ticket>, timeouts: ListenerTimeouts) {
-        let Some(Tunnel { mut io, idle }) = answer.tunnel.take() else { return };
+    async fn tunnel(&mut self, mut answer: Answer, mut ticket: Box<Ticket>) {
+        let Some(tunnel) = answer.tunnel.take() else { return };
+        let Tunnel { mut io, idle } = *tunnel;
         let token = ticket.x.request.upgrade.clone().unwrap_or_default();
         let mut out = buffers::take();
         writer::status_line(&mut out, StatusCode::SWITCHING_PROTOCOLS);
@@ -438,7 +450,7 @@ impl Server {
         out.extend_from_slice(b"\r\n");
         ticket.detach();
         drop(answer);
-        self.watch.set(timeouts.write_idle);
+        self.watch.set(self.patience.write_idle);
         let sent = self.link.write(&out).await.is_ok();
         buffers::give(out);
         let (moved, result) = if sent {
@@ -495,7 +507,6 @@ struct Writing {
     to_head: bool,
     http_10: bool,
     keep: bool,
-    timeouts: ListenerTimeouts,
 }
 
 /// What is left of a request's body.
@@ -572,7 +583,8 @@ fn read(
     scan: &mut Scan,
     bytes: &[u8],
     worker: &Worker,
-    connection: &Connection,
+    connection: &Arc<Connection>,
+    link: &Arc<Link>,
 ) -> Result<Option<(Arrived, usize)>, Error> {
     let runtime = worker.runtime().ok_or(Error::new(Kind::ShuttingDown))?;
     let listener =
@@ -603,7 +615,9 @@ fn read(
     let mut request = arrive::request(head.method, target, None, head.fields, &listener)?;
     request.upgrade = upgrade;
     request.expects_continue = expects_continue;
-    Ok(Some((Arrived { request, framing, keep, http_10, runtime, listener }, end)))
+    let x = Exchange::new(request, connection.clone(), link.clone(), std::time::Instant::now());
+    let ticket = Ticket::begin(worker.index, runtime.clone(), x);
+    Ok(Some((Arrived { ticket, framing, keep, http_10, runtime, listener }, end)))
 }
 
 /// Would the client keep the connection open? (RFC 9112 §9.3)

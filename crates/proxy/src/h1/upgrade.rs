@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,10 +13,7 @@ use http::StatusCode;
 use portcullis_core::{Answer, Body, Error, Exchange, Fields, Kind, Known, Request, Source, answer::Tunnel};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    client::{Ask, Conn},
-    writer,
-};
+use super::{client::Conn, writer};
 use crate::{
     forward::upstream::InFlight,
     io::{Input, Io},
@@ -61,12 +59,18 @@ pub fn ask(out: &mut Vec<u8>, token: &str) {
     writer::field(out, "upgrade", token);
 }
 
-/// Judges a 101.
+/// Judges a 101. What is opened may stay silent for `idle`.
 ///
 /// # Errors
 /// `UpgradeFailed` when nobody asked, when the protocol is another, or when the WebSocket proof is wrong.
 #[allow(clippy::boxed_local)] // connections live in boxes, and this one ends here
-pub fn accept(conn: Box<Conn>, x: &Exchange, mut fields: Fields, ask: Ask<'_>) -> Result<Answer, Error> {
+pub fn accept(
+    conn: Box<Conn>,
+    x: &Exchange,
+    mut fields: Fields,
+    idle: Duration,
+    in_flight: InFlight,
+) -> Result<Answer, Error> {
     let bad = |reason: &'static str| Error::because(Kind::UpgradeFailed, reason);
     let Some(token) = &x.request.upgrade else {
         return Err(bad("101 without having been asked"));
@@ -82,13 +86,12 @@ pub fn accept(conn: Box<Conn>, x: &Exchange, mut fields: Fields, ask: Ask<'_>) -
         }
     }
     portcullis_core::forwarded::strip_hop_by_hop(&mut fields, false);
-    let idle = ask.timeouts.tunnel_idle;
-    let io = conn.into_tunnel(ask.in_flight);
+    let io = conn.into_tunnel(in_flight);
     Ok(Answer {
         status: StatusCode::SWITCHING_PROTOCOLS,
         fields,
         body: Body::Empty,
-        tunnel: Some(Tunnel { io: Box::new(io), idle }),
+        tunnel: Some(Box::new(Tunnel { io: Box::new(io), idle })),
         source: Source::Endpoint,
     })
 }

@@ -141,14 +141,15 @@ impl H2Client {
         &self,
         head: http::Request<()>,
         x: &mut Exchange,
-        ask: Ask<'_>,
+        ask: &Ask<'_>,
+        in_flight: InFlight,
     ) -> Result<Answer, Failed> {
-        let mut call = self.begin(head, x, &ask).map_err(|error| Failed { stale: true, error })?;
+        let mut call = self.begin(head, x, ask).map_err(|error| Failed { stale: true, error })?;
         loop {
             let link = &x.client_link;
-            let step = poll_fn(|cx| call.poll(cx, &ask, link.as_ref())).await;
+            let step = poll_fn(|cx| call.poll(cx, ask, link.as_ref())).await;
             let result = match step {
-                Ok(Step::Answer(response)) => return Ok(call.finish(response, ask)),
+                Ok(Step::Answer(response)) => return Ok(call.finish(response, ask, in_flight)),
                 Ok(Step::GoOn) => call.go_on(x).await,
                 Ok(Step::Interim(response)) => call.interim(response, x).await,
                 Err(error) => Err(error),
@@ -379,7 +380,7 @@ impl Call {
         failed(error)
     }
 
-    fn finish(self, response: Response<h2::RecvStream>, ask: Ask<'_>) -> Answer {
+    fn finish(self, response: Response<h2::RecvStream>, ask: &Ask<'_>, in_flight: InFlight) -> Answer {
         let (head, stream) = response.into_parts();
         let inbound = Inbound::new(stream, &head.headers);
         let body = if inbound.remaining() == Some(0) {
@@ -388,7 +389,7 @@ impl Call {
         } else {
             let pump =
                 self.upload.map(|upload| tokio::spawn(pump(upload, ask.timeouts.write_idle)).abort_handle());
-            Body::stream(Arriving { inbound, pump, held: Some((ask.in_flight, self.active)) })
+            Body::stream(Arriving { inbound, pump, held: Some((in_flight, self.active)) })
         };
         let fields = head::fields(&head.headers);
         Answer { status: head.status, fields, body, tunnel: None, source: Source::Endpoint }

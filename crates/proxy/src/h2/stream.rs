@@ -190,11 +190,12 @@ impl Turn<'_> {
     async fn answer(&self, runtime: Arc<Runtime>, arrived: Arrived) {
         let to_head = arrived.request.method == Method::HEAD;
         let x = self.exchange(arrived.request);
-        let (mut answer, mut ticket) = serve(&self.shared.worker, runtime.clone(), x, self.watch).await;
+        let mut ticket = Ticket::begin(self.shared.worker.index, runtime.clone(), x);
+        let mut answer = serve(&self.shared.worker, &runtime, &mut ticket, self.watch).await;
         match (arrived.tunnel, answer.tunnel.take()) {
             (Some(inbound), Some(tunnel)) => {
                 drop(runtime);
-                return self.tunnel(answer, tunnel, inbound, ticket).await;
+                return self.tunnel(answer, *tunnel, inbound, ticket).await;
             }
             (Some(_), None) if answer.status.is_success() => {
                 // To this client a success would mean that the tunnel is open.

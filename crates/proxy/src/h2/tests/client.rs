@@ -78,7 +78,7 @@ impl Pair {
         let ask = Ask {
             host: None,
             base: "",
-            timeouts: ServiceTimeouts {
+            timeouts: &ServiceTimeouts {
                 connect: Duration::from_secs(3),
                 response_header: Duration::from_secs(60),
                 body_idle: Duration::from_secs(60),
@@ -89,9 +89,8 @@ impl Pair {
             client_body_idle: Duration::from_secs(20),
             watch: &self.watch,
             total: u64::MAX,
-            in_flight: InFlight::new(&self.state),
         };
-        self.client.send(head, x, ask).await
+        self.client.send(head, x, &ask, InFlight::new(&self.state)).await
     }
 
     fn in_flight(&self) -> (u64, usize) {

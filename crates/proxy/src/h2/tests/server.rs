@@ -374,7 +374,7 @@ fn tunnels(x: &mut Exchange) -> Answer {
     let mut answer = Answer::new(StatusCode::SWITCHING_PROTOCOLS, "test");
     answer.fields.append("sec-websocket-accept", "x");
     answer.fields.append("sec-websocket-protocol", "chat");
-    answer.tunnel = Some(Tunnel { io: Box::new(near), idle: Duration::from_secs(60) });
+    answer.tunnel = Some(Box::new(Tunnel { io: Box::new(near), idle: Duration::from_secs(60) }));
     answer
 }
 
