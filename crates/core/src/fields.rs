@@ -53,8 +53,7 @@ const KEPT_BYTES: usize = 16 * 1024;
 const KEPT_BUFFERS: usize = 1024;
 
 /// The store of lists that have none.
-static NOTHING: Store =
-    Store { bytes: Vec::new(), list: Vec::new(), text: String::new(), present: 0 };
+static NOTHING: Store = Store { bytes: Vec::new(), list: Vec::new(), text: String::new(), present: 0 };
 
 thread_local! {
     #[allow(clippy::vec_box)] // the boxes are what is kept
@@ -214,7 +213,8 @@ impl Fields {
     /// All values of a name, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let known = Known::of(name.as_bytes());
-        self.all().list
+        self.all()
+            .list
             .iter()
             .filter(move |e| e.live && self.is(e, known, name.as_bytes()))
             .map(|e| self.slice(e.value))
