@@ -13,6 +13,8 @@ const SEEDS: &[&str] = &[
     "GET http://h/p HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\n\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+    // Found by fuzzing: an absent path, and a query that holds one.
+    "GT httpa://h?a?/?b HTTP/1.1\r\nHost: h\r\n\r\n",
 ];
 
 /// What attackers put in the middle of requests.

@@ -153,8 +153,12 @@ fn normal(their: &Meaning, our: &Meaning) -> Meaning {
         let target = target.split('#').next().unwrap_or_default();
         match target.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                let rest = rest.replacen("/?", "?", 1);
-                format!("{}://{}", scheme.to_ascii_lowercase(), rest.strip_suffix('/').unwrap_or(&rest))
+                let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                let rest = rest
+                    .strip_prefix('/')
+                    .filter(|rest| rest.is_empty() || rest.starts_with('?'))
+                    .unwrap_or(rest);
+                format!("{}://{authority}{rest}", scheme.to_ascii_lowercase())
             }
             _ => target.to_owned(),
         }
