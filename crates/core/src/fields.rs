@@ -61,6 +61,7 @@ thread_local! {
 }
 
 /// An empty store, a used one of this thread where there is one.
+#[cold]
 fn spare() -> Box<Store> {
     let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
     // Room for a browser's request with what is added on the way: growing in steps would copy it several times.
@@ -97,8 +98,12 @@ impl Fields {
         self.store.as_deref().unwrap_or(&NOTHING)
     }
 
+    #[inline]
     fn all_mut(&mut self) -> &mut Store {
-        self.store.get_or_insert_with(spare)
+        match &mut self.store {
+            Some(store) => store,
+            none => none.insert(spare()),
+        }
     }
 
     /// Copies the raw bytes of a head into the buffer; returns the offset at which they stand there.

@@ -34,32 +34,31 @@ impl Exchange {
     }
 }
 
-/// The two hexadecimal digits of every byte.
-#[allow(clippy::indexing_slicing)] // at compile time, over a constant
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
+/// The eight hexadecimal digits of a number, all at once: its nibbles are spread over the bytes of a word, and those
+/// above nine moved on to the letters.
+fn hex(number: u32) -> [u8; 8] {
+    let mut spread = u64::from(number);
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+    (spread + 0x3030_3030_3030_3030 + letters * 0x27).to_be_bytes()
+}
 
 /// 48 bits of time, the version, 12 bits of `a`, the variant, 62 bits of `b`.
+#[allow(clippy::many_single_char_names)] // digits
 fn format_v7(millis: u64, a: u64, b: u64) -> Box<str> {
     let high = (millis << 16) | 0x7000 | (a & 0x0fff);
     let low = (b & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-    let mut text = *b"00000000-0000-0000-0000-000000000000";
-    // Where each of the sixteen bytes stands in the text.
-    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
-    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
-    for (place, byte) in PLACES.into_iter().zip(bytes) {
-        if let (Some(to), Some(digits)) = (text.get_mut(place..place + 2), HEX.get(usize::from(byte))) {
-            to.copy_from_slice(digits);
-        }
-    }
+    let [a, b, c, d, e, f, g, h] = hex((high >> 32) as u32);
+    let [i, j, k, l, m, n, o, p] = hex(high as u32);
+    let [q, r, s, t, u, v, w, x] = hex((low >> 32) as u32);
+    let [y, z, aa, ab, ac, ad, ae, af] = hex(low as u32);
+    #[rustfmt::skip]
+    let text = [
+        a, b, c, d, e, f, g, h, b'-', i, j, k, l, b'-', m, n, o, p, b'-',
+        q, r, s, t, b'-', u, v, w, x, y, z, aa, ab, ac, ad, ae, af,
+    ];
     std::str::from_utf8(&text).unwrap_or_default().into()
 }
 
@@ -72,6 +71,13 @@ mod tests {
         // RFC 9562 appendix A.6.
         let id = format_v7(0x017f_22e2_79b0, 0xcc3, 0x18c4_dc0c_0c07_398f);
         assert_eq!(&*id, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f");
+    }
+
+    #[test]
+    fn digits() {
+        for number in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f] {
+            assert_eq!(std::str::from_utf8(&hex(number)).unwrap(), format!("{number:08x}"));
+        }
     }
 
     #[test]

@@ -124,10 +124,14 @@ impl Request {
         self.host_end = self.authority.start + host_of(self.authority()).len() as u32;
     }
 
-    /// Sets the authority from a part of the buffer of the fields. The caller has validated it.
-    pub fn adopt_authority(&mut self, authority: Span) {
+    /// Sets the authority from a part of the buffer of the fields, of which so many bytes are the host (a dot at its
+    /// end included). The caller has validated it.
+    pub fn adopt_authority(&mut self, authority: Span, host: usize) {
         self.authority = self.fields.store_lower_of(authority);
-        self.host_end = self.authority.start + host_of(self.authority()).len() as u32;
+        self.host_end = self.authority.start + host as u32;
+        if self.host().ends_with('.') {
+            self.host_end -= 1;
+        }
     }
 
     fn text(&self, span: Span) -> &str {

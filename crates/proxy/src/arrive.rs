@@ -37,14 +37,14 @@ pub fn request(
     match (named.or(authority), host) {
         (None, None) => {}
         (None, Some(host)) => {
-            checked_authority(request.fields.slice(host))?;
-            request.adopt_authority(host);
+            let bytes = checked_authority(request.fields.slice(host))?.1;
+            request.adopt_authority(host, bytes);
         }
         (Some(named), host) => {
             if host.is_some_and(|host| !named.eq_ignore_ascii_case(request.fields.slice(host))) {
                 return Err(Error::because(Kind::BadRequest, "authority and Host differ"));
             }
-            request.set_authority(checked_authority(named)?);
+            request.set_authority(checked_authority(named)?.0);
         }
     }
     path::arrive(&mut request, target, listener.path)?;
@@ -93,33 +93,35 @@ fn take_host(fields: &mut Fields) -> Result<Option<Span>, Error> {
 }
 
 /// An authority without user, without commas, spaces or a path; a port of digits (RFC 3986 §3.2, checked for what two
-/// parties could read in two ways).
-fn checked_authority(authority: &[u8]) -> Result<&str, Error> {
+/// parties could read in two ways). Also how many bytes of it are the host.
+fn checked_authority(authority: &[u8]) -> Result<(&str, usize), Error> {
     let bad = || Error::because(Kind::BadRequest, "bad authority");
-    let text = std::str::from_utf8(authority).map_err(|_| bad())?;
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or_else(bad)?;
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
+    let host = match authority.first() {
+        Some(b'[') => {
+            let end = memchr::memchr(b']', authority).ok_or_else(bad)?;
+            let address = authority.get(1..end).and_then(|address| std::str::from_utf8(address).ok());
+            if address.is_none_or(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
                 return Err(bad());
             }
-            ("", port)
+            end + 1
         }
-        None => match text.find(':') {
-            Some(at) => text.split_at(at),
-            None => (text, ""),
-        },
+        _ => {
+            let may_stand = |byte: &u8| HOST.get(usize::from(*byte)).copied().unwrap_or(false);
+            authority.iter().position(|byte| !may_stand(byte)).unwrap_or(authority.len())
+        }
     };
-    let host_is_fine = host.bytes().all(|byte| HOST.get(usize::from(byte)).copied().unwrap_or(false));
-    let port_is_fine = match port.strip_prefix(':') {
-        Some(digits) => {
+    let port_is_fine = match authority.get(host..).unwrap_or_default() {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            let number = |sum: u32, digit: &u8| sum * 10 + u32::from(digit - b'0');
             digits.len() <= 5
-                && digits.bytes().all(|b| b.is_ascii_digit())
-                && (digits.is_empty() || digits.parse::<u16>().is_ok())
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0, number) <= u32::from(u16::MAX)
         }
-        None => port.is_empty(),
+        _ => false,
     };
-    if host_is_fine && port_is_fine { Ok(text) } else { Err(bad()) }
+    let text = std::str::from_utf8(authority).map_err(|_| bad())?;
+    if port_is_fine { Ok((text, host)) } else { Err(bad()) }
 }
 
 /// What a name may consist of (RFC 3986 §3.2.2: unreserved, sub-delims but the comma, escapes).

@@ -183,7 +183,8 @@ fn admit(listener: &Listener, route: &Route, ticket: &mut Ticket) -> Result<Opti
 /// The route's target.
 async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
     let Pass { worker, runtime, listener, route, watch } = *pass;
-    ticket.forwarded_at = Some(Instant::now());
+    let now = Instant::now();
+    ticket.forwarded_at = Some(now);
     match &route.target {
         Target::Service(service) => {
             ticket.body_idle = service.settings.timeouts.body_idle;
@@ -196,7 +197,7 @@ async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
                 total: ticket.total,
                 client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
             };
-            forward(&parts, &mut ticket.x, &mut ticket.way).await
+            forward(&parts, &mut ticket.x, &mut ticket.way, now).await
         }
         Target::Builtin(_, builtin) => {
             watch.set_within(Duration::ZERO, ticket.total);

@@ -64,11 +64,16 @@ pub struct Way {
     pub first_byte: Duration,
 }
 
-/// Forwards a request to an endpoint of the service.
+/// Forwards a request to an endpoint of the service. `now` is the time.
 ///
 /// # Errors
 /// The last attempt's.
-pub async fn forward(forward: &Forward<'_>, x: &mut Exchange, way: &mut Way) -> Result<Answer, Error> {
+pub async fn forward(
+    forward: &Forward<'_>,
+    x: &mut Exchange,
+    way: &mut Way,
+    mut now: Instant,
+) -> Result<Answer, Error> {
     let service = forward.service;
     if x.request.upgrade.is_some() && !service.settings.upgrade {
         x.request.upgrade = None;
@@ -79,7 +84,6 @@ pub async fn forward(forward: &Forward<'_>, x: &mut Exchange, way: &mut Way) -> 
     let mut tried = [usize::MAX; TRIES];
     let mut count = 0;
     loop {
-        let now = Instant::now();
         let Some(index) = service.choose(bound, key, tried.get(..count).unwrap_or_default(), now) else {
             return Err(nobody(service));
         };
@@ -107,6 +111,7 @@ pub async fn forward(forward: &Forward<'_>, x: &mut Exchange, way: &mut Way) -> 
                     return Err(error);
                 }
                 service.metrics.retried(forward.worker.index);
+                now = Instant::now();
             }
             Err(error) => return Err(error),
         }

@@ -60,7 +60,7 @@ pub async fn serve_connection(
     let pace = Pace { since: None, grace: timeouts.body_grace, rate: timeouts.body_min_rate };
     let watch = worker.clock.watch();
     let cancelled = drain.cancelled();
-    let opened = tokio::time::Instant::now();
+    let opened = worker.clock.now_ms();
     let link = Link::new(io, pace);
     let mut server = Server {
         link,
@@ -110,7 +110,8 @@ struct Server {
     /// Those in force at the last request.
     patience: Patience,
     requests: u64,
-    opened: tokio::time::Instant,
+    /// By the worker's clock.
+    opened: u64,
     is_http2: bool,
     /// How long to read on when it closes.
     linger: Duration,
@@ -271,13 +272,17 @@ impl Server {
         self.link.lock().received
     }
 
+    fn age(&self) -> Duration {
+        Duration::from_millis(self.worker.clock.now_ms().saturating_sub(self.opened))
+    }
+
     /// Shall this connection serve more requests?
     fn may_go_on(&self, listener: &Listener) -> bool {
         let limits = listener.settings.limits;
         let max_age = listener.settings.timeouts.max_age;
         !self.drain.is_draining()
             && (limits.requests_per_connection == 0 || self.requests < limits.requests_per_connection)
-            && (max_age.is_zero() || self.opened.elapsed() < max_age)
+            && (max_age.is_zero() || self.age() < max_age)
     }
 
     /// Answers what could not become a request.
