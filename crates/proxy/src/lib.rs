@@ -21,6 +21,7 @@ pub mod limit;
 pub mod listen;
 pub mod observe;
 pub mod pages;
+pub mod proxy_protocol;
 pub mod route;
 pub mod runtime;
 pub mod serve;

@@ -138,6 +138,7 @@ impl Check<'_> {
                 }
             }
         }
+        self.proxied_peers();
         self.admin_hosts();
         if let Some(admin) = &self.model.admin
             && !admin.address.ip().is_loopback()
@@ -151,6 +152,21 @@ impl Check<'_> {
 }
 
 impl Check<'_> {
+    /// PROXY protocol from anywhere.
+    fn proxied_peers(&mut self) {
+        let main = self.main();
+        for listener in self.model.listeners.values() {
+            let Some(proxied) = &listener.proxy_protocol else { continue };
+            let path = listener_path(main, &listener.name).key("proxy_protocol").key("from");
+            for (at, net) in proxied.from.iter().enumerate().filter(|(_, net)| net.prefix_len() == 0) {
+                let message =
+                    format!("`{net}` lets everybody speak the PROXY protocol: any client can choose its address");
+                let finding = Finding::warning(Code::TrustsEverybody, message);
+                self.in_main(&path.index(at), finding.help("name the addresses of your own proxies"));
+            }
+        }
+    }
+
     /// Names under which nobody could ever ask the admin listener.
     fn admin_hosts(&mut self) {
         let Some(admin) = &self.model.admin else { return };

@@ -108,6 +108,7 @@ impl Listener {
             address,
             tls: None,
             http2: true,
+            proxy_protocol: None,
             trusted_proxies: Vec::new(),
             middlewares: Vec::new(),
             limits: listener_limits(&written::Limits::default(), &written::Limits::default()),

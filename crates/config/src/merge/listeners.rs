@@ -9,7 +9,7 @@ use super::{Merger, Source, defaults, shared};
 use crate::{
     diagnostic::Code,
     document::Path,
-    model::{CertificateFiles, Listener, ListenerTls, Name, TlsVersion},
+    model::{CertificateFiles, Listener, ListenerTls, Name, ProxiedPeers, TlsVersion},
     scalar,
     written::{self, Lit},
 };
@@ -56,6 +56,7 @@ impl Merger<'_> {
             address,
             tls: None,
             http2: true,
+            proxy_protocol: None,
             trusted_proxies: Vec::new(),
             middlewares: Vec::new(),
             limits: defaults::listener_limits(&written::Limits::default(), &all.limits),
@@ -112,6 +113,10 @@ impl Merger<'_> {
             return;
         };
         let tls = written.tls.as_ref().map(|tls| self.listener_tls(source, &path.key("tls"), tls));
+        let proxy_protocol = written
+            .proxy_protocol
+            .as_ref()
+            .map(|proxied| self.proxied_peers(source, &path.key("proxy_protocol"), proxied));
         let owner = format!("listener.{name}");
         let middlewares = self.uses(source, &path.key("middlewares"), &owner, &written.middlewares);
         let all = &source.written;
@@ -120,6 +125,7 @@ impl Merger<'_> {
             address,
             tls,
             http2: written.http2.unwrap_or(true),
+            proxy_protocol,
             trusted_proxies: written.trusted_proxies.iter().map(|net| net.0).collect(),
             middlewares,
             limits: defaults::listener_limits(&written.limits, &all.limits),
@@ -128,6 +134,23 @@ impl Merger<'_> {
             allow_odd_header_names: written.allow_odd_header_names.unwrap_or(false),
         };
         self.listeners.insert(listener.name.clone(), listener);
+    }
+
+    fn proxied_peers(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: &written::ProxiedPeers,
+    ) -> ProxiedPeers {
+        let from: Vec<_> = written.from.iter().flatten().map(|net| net.0).collect();
+        // Whoever may say who a client is must be named: nobody is believed by default, nor is everybody.
+        if from.is_empty() && !source.broken(path) {
+            let at = if written.from.is_some() { path.key("from") } else { path.clone() };
+            let message = "the PROXY protocol without anybody who may speak it";
+            let help = "name the proxies before this listener: from = [\"10.0.0.0/8\"]";
+            self.error(source, &at, Code::MissingKey, message, help);
+        }
+        ProxiedPeers { from, required: written.required.unwrap_or(true) }
     }
 
     fn listener_tls(&mut self, source: &Source, path: &Path, written: &written::ListenerTls) -> ListenerTls {

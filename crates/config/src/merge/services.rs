@@ -42,6 +42,7 @@ impl Merger<'_> {
             pool: defaults::pool(&written.pool),
             tls: self.upstream_tls(source, path, written.tls.as_ref()),
             http: defaults::first([&written.http], UpstreamHttp::Auto),
+            proxy_protocol: written.proxy_protocol.map(|lit| lit.0),
             upgrade: written.upgrade.unwrap_or(true),
             origin: source.origin(path),
             name: name.clone(),

@@ -19,6 +19,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// HTTP/2 accepted: by ALPN with TLS, by prior knowledge without. Default true.
     pub http2: bool,
+    /// Proxies before it that say by the PROXY protocol whose connection they pass on.
+    pub proxy_protocol: Option<ProxiedPeers>,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Middlewares asked before those of the route, in this order.
@@ -31,6 +33,15 @@ pub struct Listener {
     pub path: PathPolicy,
     /// Fields whose names hold `_` or `.`: dropped unless this is true. Default false.
     pub allow_odd_header_names: bool,
+}
+
+/// Who may say, before everything else on a connection, whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProxiedPeers {
+    /// Who is believed. Whoever else sends a header is refused; whoever else sends none is a client like any other.
+    pub from: Vec<IpNet>,
+    /// Those believed must send one. Default true.
+    pub required: bool,
 }
 
 /// Certificates and protocol choices of one TLS listener.

@@ -18,12 +18,12 @@ use crate::human;
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};
 pub use listener::{
     CertificateFiles, Doubtful, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy,
-    TlsVersion,
+    ProxiedPeers, TlsVersion,
 };
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
 pub use route::{Middleware, Route, Target};
 pub use service::{
-    Endpoint, EndpointAddress, HashKey, Pool, SameSite, Scheme, Service, ServiceTimeouts, Sticky, Strategy,
+    Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts, Sticky, Strategy,
     UpstreamHttp, UpstreamTls,
 };
 

@@ -32,6 +32,8 @@ pub struct Service {
     pub tls: UpstreamTls,
     /// Version spoken to `http` and `https` endpoints.
     pub http: UpstreamHttp,
+    /// Endpoints are told by the PROXY protocol whose connection it is.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// WebSocket (and other) upgrades are passed on. Default true.
     pub upgrade: bool,
     /// Where it was written.
@@ -198,6 +200,16 @@ pub struct UpstreamTls {
     pub client_certificate: Option<CertificateFiles>,
     /// Never in production. Default false.
     pub insecure_skip_verify: bool,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// The version of HTTP spoken to endpoints.

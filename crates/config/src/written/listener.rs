@@ -18,6 +18,9 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Accept HTTP/2: by ALPN with TLS, by prior knowledge without. Default true.
     pub http2: Option<bool>,
+    /// Proxies before this listener that say by the PROXY protocol (version 1 or 2, before TLS) whose connection they
+    /// pass on. Default: none.
+    pub proxy_protocol: Option<ProxiedPeers>,
     /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed. Default: none.
     #[serde(default)]
     pub trusted_proxies: Vec<Lit<IpNet>>,
@@ -36,4 +39,16 @@ pub struct Listener {
     /// Let header names with `_` or `.` through. They are dropped otherwise, since servers take them for
     /// other headers. Default false.
     pub allow_odd_header_names: Option<bool>,
+}
+
+/// Who may say whose connection it is. What is told takes the place of the connection's own address in everything:
+/// client, logs, limits, `trusted_proxies`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxiedPeers {
+    /// The proxies, by address. Whoever else sends a header is refused; whoever else sends none is a client like any
+    /// other.
+    pub from: Option<Vec<Lit<IpNet>>>,
+    /// The proxies must send a header. Default true.
+    pub required: Option<bool>,
 }

@@ -27,7 +27,7 @@ pub use admin::Admin;
 pub use error_page::ErrorPage;
 pub use health::{HealthCheck, PassiveHealth, ProbeKind};
 pub use limits::{Limits, PathPolicy, RouteLimits};
-pub use listener::Listener;
+pub use listener::{Listener, ProxiedPeers};
 pub use literal::{Lit, Literal, OneOrMany, OrTable};
 pub use middleware::{Middleware, MiddlewareUse, Settings};
 pub use observe::{AccessLog, Log, Metrics};

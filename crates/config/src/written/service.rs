@@ -13,7 +13,7 @@ use super::{
     literal::Literal,
 };
 use crate::{
-    model::{SameSite, UpstreamHttp},
+    model::{ProxyProtocol, SameSite, UpstreamHttp},
     scalar::{self, Problem},
 };
 
@@ -50,6 +50,9 @@ pub struct Service {
     /// Version spoken to `http` and `https` endpoints: `auto`, `1` or `2`. Default `auto`: HTTP/2 when an `https` endpoint
     /// chooses it, else HTTP/1.1.
     pub http: Option<Lit<UpstreamHttp>>,
+    /// Tell endpoints by the PROXY protocol, before TLS, whose connection it is: `v1` (text) or `v2` (binary).
+    /// Connections to endpoints are then used for one client's connection only. Default: off.
+    pub proxy_protocol: Option<Lit<ProxyProtocol>>,
     /// Pass WebSocket (and other) upgrades on. Default true.
     pub upgrade: Option<bool>,
 }

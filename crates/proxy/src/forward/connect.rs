@@ -3,12 +3,20 @@
 use std::{io, sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use portcullis_config::model::{Scheme, UpstreamHttp};
-use portcullis_core::{Error, Kind};
-use tokio::net::{TcpStream, UnixStream};
+use portcullis_core::{Connection, Error, Kind};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
 use super::upstream::{Open, Upstream, Where};
-use crate::{h1::client::Conn, h2::client::H2Client, io::Io};
+use crate::{
+    h1::client::Conn,
+    h2::client::H2Client,
+    io::Io,
+    proxy_protocol::{self, Ends},
+};
 
 /// A connection of either version.
 pub enum Connected {
@@ -18,15 +26,20 @@ pub enum Connected {
     H2(Arc<H2Client>),
 }
 
-/// Connects to an endpoint and agrees on a version. With `http1_only` (upgrades) never HTTP/2.
+/// Connects to an endpoint for this client and agrees on a version. With `http1_only` (upgrades) never HTTP/2.
 ///
 /// # Errors
 /// Always `unsent`: nothing of a request has left.
-pub async fn connect(upstream: &Arc<Upstream>, worker: usize, http1_only: bool) -> Result<Connected, Error> {
+pub async fn connect(
+    upstream: &Arc<Upstream>,
+    worker: usize,
+    http1_only: bool,
+    client: &Arc<Connection>,
+) -> Result<Connected, Error> {
     let Some(open) = Open::new(&upstream.state, upstream.pool.max_connections) else {
         return Err(Error::new(Kind::ConnectionLimit).unsent());
     };
-    let connecting = establish(upstream, worker, http1_only, open);
+    let connecting = establish(upstream, worker, http1_only, client, open);
     match tokio::time::timeout(upstream.timeouts.connect, connecting).await {
         Ok(connected) => connected.map_err(Error::unsent),
         Err(_) => Err(Error::new(Kind::ConnectTimeout).unsent()),
@@ -37,14 +50,19 @@ async fn establish(
     upstream: &Arc<Upstream>,
     worker: usize,
     http1_only: bool,
+    client: &Arc<Connection>,
     open: Open,
 ) -> Result<Connected, Error> {
     let h2_asked = !http1_only && (upstream.scheme == Scheme::H2c || upstream.http == UpstreamHttp::Http2);
-    let io = match &upstream.target {
+    let mut io = match &upstream.target {
         Where::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(refused)?),
         Where::Address(address) => Io::Tcp(tcp(TcpStream::connect(address).await)?),
         Where::Name(name, port) => Io::Tcp(by_name(name, *port).await?),
     };
+    if let Some(version) = upstream.proxy_protocol {
+        let ends = Ends { source: client.peer, destination: client.local };
+        io.write_all(&proxy_protocol::header(version, Some(ends))).await.map_err(refused)?;
+    }
     let (io, h2) = match (&upstream.tls, io) {
         (Some((config, name)), Io::Tcp(stream)) => {
             let connector = TlsConnector::from(config.clone());
@@ -69,14 +87,10 @@ async fn establish(
         let client = Arc::new(H2Client::handshake(io, upstream.pool.max_age, open).await?);
         return Ok(Connected::H2(client));
     }
-    Ok(Connected::H1(Box::new(Conn::new(
-        io,
-        upstream.pools.clone(),
-        worker,
-        upstream.pool.max_idle,
-        open,
-        Instant::now(),
-    ))))
+    let (pools, max_idle) = (upstream.pools.clone(), upstream.pool.max_idle);
+    let mut conn = Conn::new(io, pools, worker, max_idle, open, Instant::now());
+    conn.whose = upstream.kept_for(client).map(Arc::downgrade);
+    Ok(Connected::H1(Box::new(conn)))
 }
 
 async fn by_name(name: &str, port: u16) -> Result<TcpStream, Error> {

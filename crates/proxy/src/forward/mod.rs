@@ -10,7 +10,7 @@ use http::Method;
 use portcullis_core::{
     Answer, Error, Exchange, Kind,
     balance::{Pick, Seen},
-    exchange::ClientLink,
+    exchange::{ClientLink, Connection},
 };
 
 use crate::{
@@ -142,13 +142,16 @@ async fn attempt(
     }
     let mut fresh = false;
     loop {
-        let kept = kept(forward, upstream, http1_only, fresh, started);
+        let kept = kept(forward, upstream, (http1_only, fresh), &x.connection, started);
         let reused = kept.is_some();
         way.reused = reused;
         let connected = match kept {
             Some(connected) => connected,
             // Rare, hence in a box of its own.
-            None => Box::pin(anew(forward, upstream, http1_only, way, x.client_link.as_ref())).await?,
+            None => {
+                let (client, link) = (&x.connection, x.client_link.as_ref());
+                Box::pin(anew(forward, upstream, http1_only, client, way, link)).await?
+            }
         };
         let host = host(forward, upstream, x);
         let result = match connected {
@@ -202,13 +205,14 @@ fn host<'a>(forward: &Forward<'_>, upstream: &'a Upstream, x: &Exchange) -> Opti
 fn kept(
     forward: &Forward<'_>,
     upstream: &Arc<Upstream>,
-    http1_only: bool,
-    fresh: bool,
+    (http1_only, fresh): (bool, bool),
+    client: &Arc<Connection>,
     now: Instant,
 ) -> Option<Connected> {
     let worker = forward.worker.index;
-    let h2 = || upstream.pools.take_h2(worker).map(Connected::H2);
-    let h1 = || upstream.pools.take(worker, &upstream.pool, now).map(Connected::H1);
+    let kept_for = upstream.kept_for(client);
+    let h2 = || upstream.pools.take_h2(worker, kept_for).map(Connected::H2);
+    let h1 = || upstream.pools.take(worker, &upstream.pool, kept_for, now).map(Connected::H1);
     let kept = if !http1_only && upstream.may_speak_h2() { h2() } else { None };
     let kept = kept.or_else(|| if fresh || upstream.always_h2() { None } else { h1() });
     if kept.is_some() {
@@ -222,17 +226,18 @@ async fn anew(
     forward: &Forward<'_>,
     upstream: &Arc<Upstream>,
     http1_only: bool,
+    client: &Arc<Connection>,
     way: &mut Way,
     link: &dyn ClientLink,
 ) -> Result<Connected, Error> {
     let worker = forward.worker.index;
     let begun = Instant::now();
     forward.watch.set_within(upstream.timeouts.connect * 2, forward.total);
-    let connecting = connect(upstream, worker, http1_only);
+    let connecting = connect(upstream, worker, http1_only, client);
     let connected = crate::serve::while_wanted(forward.watch, forward.total, link, connecting).await?;
     way.connect += begun.elapsed();
-    if let Ok(Connected::H2(client)) = &connected {
-        upstream.pools.give_h2(worker, client.clone());
+    if let Ok(Connected::H2(conn)) = &connected {
+        upstream.pools.give_h2(worker, conn.clone(), upstream.kept_for(client));
     }
     connected
 }
@@ -290,6 +295,11 @@ impl Service {
 }
 
 impl Upstream {
+    /// Whom connections are kept for, where the endpoint is told whose they are: they must serve nobody else.
+    fn kept_for<'a>(&self, client: &'a Arc<Connection>) -> Option<&'a Arc<Connection>> {
+        self.proxy_protocol.is_some().then_some(client)
+    }
+
     /// HTTP/2 only?
     fn always_h2(&self) -> bool {
         use portcullis_config::model::{Scheme, UpstreamHttp};

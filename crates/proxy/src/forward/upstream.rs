@@ -4,14 +4,14 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use portcullis_config::model::{Pool, Scheme, ServiceTimeouts, UpstreamHttp};
-use portcullis_core::endpoint::EndpointState;
+use portcullis_config::model::{Pool, ProxyProtocol, Scheme, ServiceTimeouts, UpstreamHttp};
+use portcullis_core::{Connection, endpoint::EndpointState};
 use rustls::pki_types::ServerName;
 
 use crate::{by_worker::ByWorker, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
@@ -26,6 +26,8 @@ pub struct Upstream {
     pub scheme: Scheme,
     /// Version spoken.
     pub http: UpstreamHttp,
+    /// Told at the beginning of every connection whose it is; connections are then kept for one client only.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// `Host` when the client's is not passed on.
     pub host: Arc<str>,
     /// Put before every path.
@@ -80,7 +82,24 @@ pub struct Pools {
 #[derive(Default)]
 struct Shard {
     idle: Vec<(Box<Conn>, Instant)>,
-    h2: Vec<Arc<H2Client>>,
+    h2: Vec<(Arc<H2Client>, Whose)>,
+}
+
+/// The client's connection that a connection to an endpoint was opened for, where the endpoint has been told.
+pub type Whose = Option<Weak<Connection>>;
+
+/// Is it for this client's connection? While a `Weak` lives, its address is nobody else's.
+pub fn is_for(whose: &Whose, client: Option<&Arc<Connection>>) -> bool {
+    match (whose, client) {
+        (None, None) => true,
+        (Some(whose), Some(client)) => std::ptr::eq(whose.as_ptr(), Arc::as_ptr(client)),
+        _ => false,
+    }
+}
+
+/// Of no use to anybody any longer: the client has gone.
+fn is_orphan(whose: &Whose) -> bool {
+    whose.as_ref().is_some_and(|client| client.strong_count() == 0)
 }
 
 impl Pools {
@@ -93,10 +112,23 @@ impl Pools {
         self.shards.get(worker).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection used last that is still good.
-    pub fn take(&self, worker: usize, pool: &Pool, now: Instant) -> Option<Box<Conn>> {
+    /// The connection used last that is still good, and was opened for this client where the endpoint was told.
+    pub fn take(
+        &self,
+        worker: usize,
+        pool: &Pool,
+        client: Option<&Arc<Connection>>,
+        now: Instant,
+    ) -> Option<Box<Conn>> {
         loop {
-            let (mut conn, since) = self.shard(worker).idle.pop()?;
+            let (mut conn, since) = match client {
+                None => self.shard(worker).idle.pop()?,
+                Some(_) => {
+                    let mut shard = self.shard(worker);
+                    let at = shard.idle.iter().rposition(|(conn, _)| is_for(&conn.whose, client))?;
+                    shard.idle.remove(at)
+                }
+            };
             if now.saturating_duration_since(since) < pool.idle_timeout
                 && conn.is_young(pool, now)
                 && conn.io.is_quiet()
@@ -110,21 +142,27 @@ impl Pools {
     /// Keeps a connection for later, unless there are enough. It counts as idle since `now`.
     pub fn give(&self, worker: usize, conn: Box<Conn>, max_idle: usize, now: Instant) {
         let mut shard = self.shard(worker);
+        // Those of clients who have gone are no reason to close one that may still be used.
+        let oldest = (shard.idle.len() >= max_idle && max_idle > 0 && conn.whose.is_some())
+            .then(|| shard.idle.remove(0));
         if shard.idle.len() < max_idle {
             shard.idle.push((conn, now));
         }
+        drop(shard);
+        drop(oldest);
     }
 
     /// An HTTP/2 connection with room for one more stream.
-    pub fn take_h2(&self, worker: usize) -> Option<Arc<H2Client>> {
+    pub fn take_h2(&self, worker: usize, client: Option<&Arc<Connection>>) -> Option<Arc<H2Client>> {
         let mut shard = self.shard(worker);
-        shard.h2.retain(|client| client.is_usable());
-        shard.h2.iter().find(|client| client.has_room()).cloned()
+        shard.h2.retain(|(conn, _)| conn.is_usable());
+        let found = shard.h2.iter().find(|(conn, whose)| is_for(whose, client) && conn.has_room());
+        found.map(|(conn, _)| conn.clone())
     }
 
     /// Keeps an HTTP/2 connection.
-    pub fn give_h2(&self, worker: usize, client: Arc<H2Client>) {
-        self.shard(worker).h2.push(client);
+    pub fn give_h2(&self, worker: usize, conn: Arc<H2Client>, client: Option<&Arc<Connection>>) {
+        self.shard(worker).h2.push((conn, client.map(Arc::downgrade)));
     }
 
     /// Idle connections over all workers.
@@ -139,7 +177,7 @@ impl Pools {
         drop(shard);
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes what has been idle for too long, and what was opened for clients who have gone.
     pub fn sweep(&self, worker: usize, idle_timeout: Duration) {
         let now = Instant::now();
         let mut shard = self.shard(worker);
@@ -149,8 +187,9 @@ impl Pools {
             .iter()
             .take_while(|(_, since)| now.saturating_duration_since(*since) >= idle_timeout)
             .count();
-        let closed: Vec<_> = shard.idle.drain(..old).collect();
-        shard.h2.retain(|client| client.is_usable());
+        let mut closed: Vec<_> = shard.idle.drain(..old).collect();
+        closed.extend(shard.idle.extract_if(.., |(conn, _)| is_orphan(&conn.whose)));
+        shard.h2.retain(|(conn, whose)| conn.is_usable() && !is_orphan(whose));
         drop(shard);
         drop(closed);
     }

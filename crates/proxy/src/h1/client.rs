@@ -22,7 +22,7 @@ use super::{
 use crate::{
     buffers,
     clock::Watch,
-    forward::upstream::{InFlight, Open, Pools},
+    forward::upstream::{InFlight, Open, Pools, Whose},
     io::{Input, Io, poll_read_into, poll_write_all},
 };
 
@@ -46,6 +46,8 @@ pub struct Conn {
     leased: Instant,
     used: bool,
     open: Open,
+    /// The client's connection that it was opened for, where the endpoint has been told.
+    pub whose: Whose,
 }
 
 /// What a request needs beside the exchange.
@@ -88,6 +90,7 @@ impl Conn {
             leased: now,
             used: false,
             open,
+            whose: None,
         }
     }
 

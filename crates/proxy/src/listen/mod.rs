@@ -17,10 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{h1, h2, io::Io, observe::ListenerMetrics, runtime::Listener, tls, worker::Worker};
+use crate::{
+    h1, h2, io::Io, observe::ListenerMetrics, proxy_protocol::Ends, runtime::Listener, tls, worker::Worker,
+};
 
 mod drain;
 mod prefixed;
+mod proxied;
 pub mod socket;
 
 pub use drain::{Cancelled, Drain};
@@ -97,7 +100,11 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
         };
         let listener = worker.runtime().and_then(|runtime| runtime.listeners.get(&name).cloned());
         let Some(listener) = listener else { continue };
-        let Some(admitted) = Admitted::admit(&gate, &open, &worker, peer.ip(), &listener) else { continue };
+        let Some(mut admitted) = Admitted::admit(&gate, &open, &worker, &listener) else { continue };
+        // Whose connection a proxy passes on is only known when it has said so.
+        if listener.settings.proxy_protocol.is_none() && !admitted.is_one_of_few(peer.ip(), &listener) {
+            continue;
+        }
         tokio::spawn(connection(stream, peer, worker.clone(), listener, admitted, drain.clone()));
     }
     // Ours first: when the last of them goes, the address is free.
@@ -115,12 +122,11 @@ async fn pause_after(error: &io::Error, name: &str) {
 }
 
 impl Admitted {
-    /// Counts a connection in, unless a bound is reached.
+    /// Counts a connection in, unless a bound on all of them is reached.
     fn admit(
         gate: &Arc<Gate>,
         open: &Arc<AtomicUsize>,
         worker: &Arc<Worker>,
-        client: IpAddr,
         listener: &Listener,
     ) -> Option<Admitted> {
         let limits = listener.settings.limits;
@@ -130,24 +136,31 @@ impl Admitted {
         listener.metrics.opened(worker.index);
         let (gate_held, open, worker) = (gate.clone(), open.clone(), worker.clone());
         let metrics = listener.metrics.clone();
-        let mut admitted = Admitted { gate: gate_held, open, worker, client: None, metrics };
+        let admitted = Admitted { gate: gate_held, open, worker, client: None, metrics };
         let most = gate.most.load(Relaxed);
         if (most > 0 && in_all >= most) || (limits.connections > 0 && here >= limits.connections) {
             admitted.metrics.refused("connections");
             return None;
         }
-        if limits.connections_per_client > 0 {
-            let mut clients = gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = clients.entry(client).or_default();
-            if *count >= limits.connections_per_client {
-                admitted.metrics.refused("connections_per_client");
-                return None;
-            }
-            *count += 1;
-            drop(clients);
-            admitted.client = Some(client);
-        }
         Some(admitted)
+    }
+
+    /// Counts it for its client; false when that one has as many as it may.
+    fn is_one_of_few(&mut self, client: IpAddr, listener: &Listener) -> bool {
+        let most = listener.settings.limits.connections_per_client;
+        if most == 0 {
+            return true;
+        }
+        let mut clients = self.gate.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_default();
+        if *count >= most {
+            self.metrics.refused("connections_per_client");
+            return false;
+        }
+        *count += 1;
+        drop(clients);
+        self.client = Some(client);
+        true
     }
 }
 
@@ -177,18 +190,35 @@ async fn connection(
     peer: SocketAddr,
     worker: Arc<Worker>,
     listener: Arc<Listener>,
-    admitted: Admitted,
+    mut admitted: Admitted,
     drain: Drain,
 ) {
     // Without it small answers wait for acknowledgements; failing to set it is no reason to refuse a client.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
+    let mut ends = Ends { source: proxied::canonical(peer), destination: local };
+    if listener.settings.proxy_protocol.is_some() {
+        match Box::pin(proxied::ends(&stream, ends, &listener)).await {
+            Ok(told) => ends = told,
+            Err(refused) => {
+                tracing::debug!(%peer, %refused, "connection refused");
+                if let Some(reason) = refused.reason() {
+                    listener.metrics.refused(reason);
+                }
+                return;
+            }
+        }
+        if !admitted.is_one_of_few(ends.source.ip(), &listener) {
+            return;
+        }
+    }
+    let Ends { source: peer, destination: local } = ends;
     let name = listener.settings.name.clone();
-    let trusted = listener.settings.trusted_proxies.iter().any(|net| net.contains(&peer.ip().to_canonical()));
+    let trusted = listener.settings.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
     let facts = |tls, protocol| {
         Arc::new(Connection {
-            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-            peer_text: peer.ip().to_canonical().to_string().into(),
+            peer,
+            peer_text: peer.ip().to_string().into(),
             local,
             listener: name.clone(),
             trusted,

@@ -237,12 +237,15 @@ impl Compiler<'_> {
             }
         };
         let workers = self.parts.workers;
-        let identity = format!("{} {} {:?} {:?}", settings.name, endpoint.url, settings.tls, settings.http);
+        let told = settings.proxy_protocol;
+        let identity =
+            format!("{} {} {:?} {:?} {told:?}", settings.name, endpoint.url, settings.tls, settings.http);
         Some(Upstream {
             url: endpoint.url.clone(),
             target: Where::of(&endpoint.address),
             scheme: endpoint.scheme,
             http: settings.http,
+            proxy_protocol: settings.proxy_protocol,
             host: host.into(),
             base_path: endpoint.base_path.clone(),
             tls,

@@ -90,6 +90,12 @@ impl Choice for model::UpstreamHttp {
     ];
 }
 
+impl Choice for model::ProxyProtocol {
+    const WHAT: &'static str = "\"v1\" or \"v2\"";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("v1", Self::V1), ("v2", Self::V2), ("1", Self::V1), ("2", Self::V2)];
+}
+
 impl Choice for model::AccessLogFormat {
     const WHAT: &'static str = "\"json\", \"common\" or \"short\"";
     const ALL: &'static [(&'static str, Self)] =

@@ -8,12 +8,16 @@ mod http2;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use portcullis_config::model::{self, EndpointAddress, HealthCheck, Scheme, UpstreamHttp};
-use portcullis_core::BoxFuture;
+use portcullis_config::model::{self, EndpointAddress, HealthCheck, ProxyProtocol, Scheme, UpstreamHttp};
+use portcullis_core::{BoxFuture, answer::Duplex};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
+use crate::proxy_protocol;
 use ask::Ask;
 
 /// One way to ask an endpoint. How long that may take is the caller's business.
@@ -45,6 +49,16 @@ pub enum Failure {
     Protocol(String),
 }
 
+/// What is spoken with an endpoint: as the service's own connections do.
+pub struct Spoken {
+    /// The version.
+    pub http: UpstreamHttp,
+    /// For `https`.
+    pub tls: Option<Tls>,
+    /// That it is nobody's connection but ours.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
 /// How TLS is spoken with an endpoint: as the service's own connections do.
 #[derive(Clone)]
 pub struct Tls {
@@ -61,15 +75,16 @@ pub struct Tls {
 pub fn build(
     endpoint: &model::Endpoint,
     check: &HealthCheck,
-    http: UpstreamHttp,
-    tls: Option<Tls>,
+    spoken: Spoken,
 ) -> Result<Arc<dyn Probe>, String> {
+    let Spoken { http, tls, proxy_protocol } = spoken;
     let address = match (&endpoint.address, check.port) {
         (EndpointAddress::Tcp { host, port }, own) => Address::Tcp(host.clone(), own.unwrap_or(*port)),
         (EndpointAddress::Unix(path), _) => Address::Unix(path.clone()),
     };
+    let place = Place { address, proxy_protocol };
     let model::Probe::Http { .. } = &check.kind else {
-        return Ok(Arc::new(TcpProbe { address }));
+        return Ok(Arc::new(TcpProbe { place }));
     };
     let version = match (endpoint.scheme, http) {
         (Scheme::H2c, _) | (Scheme::Http, UpstreamHttp::Http2) => Version::Http2,
@@ -82,7 +97,13 @@ pub fn build(
         (Scheme::Https, tls) => tls,
         (Scheme::Http | Scheme::H2c, _) => None,
     };
-    Ok(Arc::new(HttpProbe { address, tls, version, ask: Ask::new(endpoint, check)? }))
+    Ok(Arc::new(HttpProbe { place, tls, version, ask: Ask::new(endpoint, check)? }))
+}
+
+/// Where it is asked, and what it is told first.
+struct Place {
+    address: Address,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 enum Address {
@@ -101,18 +122,18 @@ enum Version {
 
 /// Healthy is what accepts a connection.
 struct TcpProbe {
-    address: Address,
+    place: Place,
 }
 
 impl Probe for TcpProbe {
     fn probe(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async { connect(&self.address).await.map(drop) })
+        Box::pin(async { self.place.connect().await.map(drop) })
     }
 }
 
 /// Healthy is what answers with an expected status.
 struct HttpProbe {
-    address: Address,
+    place: Place,
     tls: Option<Tls>,
     version: Version,
     ask: Ask,
@@ -129,7 +150,7 @@ impl Probe for HttpProbe {
 
 impl HttpProbe {
     async fn status(&self) -> Result<u16, Failure> {
-        let stream = connect(&self.address).await?;
+        let stream = self.place.connect().await?;
         let Some(tls) = &self.tls else {
             return match self.version {
                 Version::Http2 => http2::status(stream, &self.ask).await,
@@ -146,7 +167,18 @@ impl HttpProbe {
     }
 }
 
-async fn connect(address: &Address) -> Result<Box<dyn portcullis_core::answer::Duplex>, Failure> {
+impl Place {
+    async fn connect(&self) -> Result<Box<dyn Duplex>, Failure> {
+        let mut stream = connect(&self.address).await?;
+        if let Some(version) = self.proxy_protocol {
+            let header = proxy_protocol::header(version, None);
+            stream.write_all(&header).await.map_err(Failure::Connect)?;
+        }
+        Ok(stream)
+    }
+}
+
+async fn connect(address: &Address) -> Result<Box<dyn Duplex>, Failure> {
     match address {
         Address::Tcp(host, port) => {
             let stream = TcpStream::connect((&**host, *port)).await.map_err(Failure::Connect)?;

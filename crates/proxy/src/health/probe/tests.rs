@@ -45,6 +45,8 @@ fn endpoint(scheme: Scheme, port: u16) -> model::Endpoint {
     }
 }
 
+const AUTO: Spoken = Spoken { http: UpstreamHttp::Auto, tls: None, proxy_protocol: None };
+
 /// Probes once, in bounded time.
 async fn probe(
     endpoint: &model::Endpoint,
@@ -52,7 +54,7 @@ async fn probe(
     http: UpstreamHttp,
     tls: Option<Tls>,
 ) -> Result<(), String> {
-    let probe = build(endpoint, check, http, tls).unwrap();
+    let probe = build(endpoint, check, Spoken { http, tls, proxy_protocol: None }).unwrap();
     let found = timeout(Duration::from_secs(5), probe.probe()).await.unwrap();
     found.map_err(|failure| failure.to_string())
 }
@@ -241,7 +243,7 @@ async fn a_certificate_for_another_name_is_a_failure() {
 fn what_http_does_not_allow_is_refused() {
     let build = |kind: Kind| {
         let check = HealthCheck { kind, ..check("/") };
-        build(&endpoint(Scheme::Http, 80), &check, UpstreamHttp::Auto, None).err()
+        build(&endpoint(Scheme::Http, 80), &check, AUTO).err()
     };
     let http = |path: &str, method: &str, header: (&str, &str), host: Option<&str>| Kind::Http {
         path: path.into(),
@@ -257,6 +259,6 @@ fn what_http_does_not_allow_is_refused() {
     assert_eq!(build(http("/", "GET", ("a", "x\r\ny: z"), None)), Some("value of header `a`".to_owned()));
     assert_eq!(build(http("/", "GET", ("a", "b"), Some("a b"))), Some("host `a b`".to_owned()));
     assert!(build(http("/", "GET", ("Connection", "b"), None)).is_some());
-    let https = super::build(&endpoint(Scheme::Https, 443), &check("/"), UpstreamHttp::Auto, None);
+    let https = super::build(&endpoint(Scheme::Https, 443), &check("/"), AUTO);
     assert!(https.is_err());
 }
