@@ -22,11 +22,8 @@ fn checked(service: &Service) -> Option<Checked> {
     let parts = service.settings.endpoints.iter().zip(&service.endpoints).zip(&service.upstreams);
     let endpoints = parts.filter_map(|((endpoint, live), upstream)| {
         let tls = upstream.tls.clone().map(|(config, name)| probe::Tls { config, name });
-        let spoken = probe::Spoken {
-            http: service.settings.http,
-            tls,
-            proxy_protocol: upstream.proxy_protocol,
-        };
+        let spoken =
+            probe::Spoken { http: service.settings.http, tls, proxy_protocol: upstream.proxy_protocol };
         match probe::build(endpoint, &settings, spoken) {
             Ok(probe) => Some(Target { url: live.url.clone(), state: live.state.clone(), probe }),
             Err(error) => {

@@ -21,6 +21,7 @@ mod many_connections;
 mod metrics;
 mod middlewares;
 mod paths;
+mod proxy_protocol;
 mod reload;
 mod reload_under_load;
 mod resize;

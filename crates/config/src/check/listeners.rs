@@ -159,8 +159,9 @@ impl Check<'_> {
             let Some(proxied) = &listener.proxy_protocol else { continue };
             let path = listener_path(main, &listener.name).key("proxy_protocol").key("from");
             for (at, net) in proxied.from.iter().enumerate().filter(|(_, net)| net.prefix_len() == 0) {
-                let message =
-                    format!("`{net}` lets everybody speak the PROXY protocol: any client can choose its address");
+                let message = format!(
+                    "`{net}` lets everybody speak the PROXY protocol: any client can choose its address"
+                );
                 let finding = Finding::warning(Code::TrustsEverybody, message);
                 self.in_main(&path.index(at), finding.help("name the addresses of your own proxies"));
             }

@@ -23,8 +23,8 @@ pub use listener::{
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
 pub use route::{Middleware, Route, Target};
 pub use service::{
-    Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts, Sticky, Strategy,
-    UpstreamHttp, UpstreamTls,
+    Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,
+    Sticky, Strategy, UpstreamHttp, UpstreamTls,
 };
 
 /// A qualified name, `name@provider` (`users@file`). Two names are the same object exactly when they are equal.

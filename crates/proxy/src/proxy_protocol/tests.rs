@@ -20,8 +20,14 @@ const V4: [u8; 12] = [192, 0, 2, 1, 198, 51, 100, 2, 0xdc, 0x04, 0x01, 0xbb];
 #[test]
 fn lines() {
     let good: [(&str, Said); 6] = [
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n", Said::Ends(ends("192.0.2.1:56324", "198.51.100.2:443"))),
-        ("PROXY TCP6 2001:db8::1 2001:db8::2 0 65535\r\n", Said::Ends(ends("[2001:db8::1]:0", "[2001:db8::2]:65535"))),
+        (
+            "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n",
+            Said::Ends(ends("192.0.2.1:56324", "198.51.100.2:443")),
+        ),
+        (
+            "PROXY TCP6 2001:db8::1 2001:db8::2 0 65535\r\n",
+            Said::Ends(ends("[2001:db8::1]:0", "[2001:db8::2]:65535")),
+        ),
         ("PROXY TCP6 ::ffff:10.0.0.1 ::1 1 2\r\n", Said::Ends(ends("10.0.0.1:1", "[::1]:2"))),
         ("PROXY UNKNOWN\r\n", Said::Nothing),
         ("PROXY UNKNOWN whatever may stand here\r\n", Said::Nothing),
@@ -38,7 +44,10 @@ fn lines() {
         assert_eq!(parse(format!("{line}GET /").as_bytes()), Ok(Parsed::Header(line.len(), said)));
         for cut in 0..line.len() {
             let part = &line.as_bytes()[..cut];
-            assert!(matches!(parse(part), Ok(Parsed::More(wanted)) if wanted > cut && wanted <= line.len().max(16)), "{line} {cut}");
+            assert!(
+                matches!(parse(part), Ok(Parsed::More(wanted)) if wanted > cut && wanted <= line.len().max(16)),
+                "{line} {cut}"
+            );
         }
     }
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(107 - 16));
@@ -79,7 +88,14 @@ fn bad_lines() {
 
 #[test]
 fn what_is_no_header() {
-    for other in ["GET / HTTP/1.1\r\n", "PROPFIND / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01", "proxy ", "\r\n\r\nG"] {
+    for other in [
+        "GET / HTTP/1.1\r\n",
+        "PROPFIND / HTTP/1.1\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\x16\x03\x01",
+        "proxy ",
+        "\r\n\r\nG",
+    ] {
         assert_eq!(parse(other.as_bytes()), Ok(Parsed::Absent), "{other:?}");
     }
     for start in ["", "P", "PR", "PROXY", "\r", "\r\n\r\n\0"] {
@@ -145,7 +161,8 @@ fn checksums() {
     let sum = crc32c::of([&bytes[..]]);
     bytes[at..at + 4].copy_from_slice(&sum.to_be_bytes());
     assert!(matches!(parse(&bytes), Ok(Parsed::Header(length, Said::Ends(_))) if length == bytes.len()));
-    for at in v2::FIXED..bytes.len() {
+    // Without its type it would be another entry.
+    for at in (v2::FIXED..bytes.len()).filter(|at| *at != v2::FIXED + V4.len()) {
         let mut broken = bytes.clone();
         broken[at] ^= 1;
         assert!(parse(&broken).is_err(), "byte {at}");
@@ -154,10 +171,7 @@ fn checksums() {
 
 #[test]
 fn what_is_written_can_be_read() {
-    let both = [
-        ends("192.0.2.1:56324", "198.51.100.2:443"),
-        ends("[2001:db8::1]:1", "[2001:db8::2]:2"),
-    ];
+    let both = [ends("192.0.2.1:56324", "198.51.100.2:443"), ends("[2001:db8::1]:1", "[2001:db8::2]:2")];
     for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
         for ends in both {
             let bytes = header(version, Some(ends));

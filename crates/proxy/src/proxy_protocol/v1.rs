@@ -14,7 +14,11 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Invalid> {
     let seen = bytes.get(..LONGEST).unwrap_or(bytes);
     let Some(end) = seen.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         // An end takes two bytes.
-        return if seen.len() < LONGEST - 1 { Ok(Parsed::More(seen.len() + 2)) } else { Err(Invalid::Endless) };
+        return if seen.len() < LONGEST - 1 {
+            Ok(Parsed::More(seen.len() + 2))
+        } else {
+            Err(Invalid::Endless)
+        };
     };
     match seen.get(end..end + 2) {
         Some(b"\r\n") => {}
