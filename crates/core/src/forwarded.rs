@@ -83,6 +83,11 @@ fn clean(fields: &mut Fields, trusted: bool, odd_names: bool) {
     }
 }
 
+/// Takes away other spellings of important fields, and names that only gateways set, from a request's trailers.
+pub fn clean_trailers(fields: &mut Fields) {
+    fields.retain(|known, name, _| known != Known::Other || !is_alias(name));
+}
+
 /// Beginnings of names that only gateways set.
 const OWNED: [&[u8]; 4] = [b"x-forwarded-", b"x-consumer-", b"x-real-ip", b"x-scheme"];
 

@@ -27,6 +27,7 @@ pub mod runtime;
 pub mod serve;
 pub mod ticket;
 pub mod tls;
+pub mod trailers;
 pub mod worker;
 
 pub use data::{ApplyError, Data, worker_count};

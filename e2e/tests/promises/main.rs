@@ -14,6 +14,7 @@ mod floods;
 mod forwarding_fields;
 mod grpc;
 mod health;
+mod hostile;
 mod interim;
 mod large_bodies;
 mod limits;

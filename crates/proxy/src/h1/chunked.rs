@@ -164,7 +164,23 @@ fn hex(digit: u8) -> u8 {
 fn extension_is_fine(extension: &[u8]) -> bool {
     extension.is_empty()
         || (extension.trim_ascii_start().starts_with(b";")
-            && extension.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)))
+            && extension.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+            && quotes_are_closed(extension))
+}
+
+/// A string that goes on behind the line's end would, for somebody who reads strings, take the end for a part of it.
+fn quotes_are_closed(extension: &[u8]) -> bool {
+    let (mut is_open, mut bytes) = (false, extension.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => is_open = !is_open,
+            b'\\' if is_open => {
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+    !is_open
 }
 
 /// Room for the size line that [`close_chunk`] fills in.
@@ -250,6 +266,8 @@ mod tests {
             "11111111111111111\r\n",
             "5 \r\nhello\r\n0\r\n\r\n",
             "5;a\u{1}b\r\nhello\r\n0\r\n\r\n",
+            "5;a=\"\r\nhello\r\n0\r\n\r\n",
+            "5;a=\"\\\"\r\nhello\r\n0\r\n\r\n",
             "0\r\nbad header\r\n\r\n",
             "0\r\nx: 1\n\r\n",
             "0\r\nContent-Length: 5\r\n\r\n",

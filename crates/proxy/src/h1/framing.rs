@@ -78,13 +78,14 @@ fn length(fields: &Fields) -> Result<Option<u64>, &'static str> {
     decimal(value).map(Some).ok_or("Content-Length is not a number")
 }
 
-/// 1*DIGIT that fits 64 bits; no sign, no space.
+/// 1*DIGIT that fits 63 bits, since many servers keep a length in a signed number; no sign, no space.
 pub fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }
     text.iter()
         .try_fold(0_u64, |number, &byte| byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0')))
+        .filter(|number| i64::try_from(*number).is_ok())
 }
 
 #[cfg(test)]
@@ -108,6 +109,7 @@ mod tests {
             &[("content-length", "")],
             &[("content-length", "0x1")],
             &[("content-length", "99999999999999999999")],
+            &[("content-length", "9223372036854775808")],
             &[("transfer-encoding", "gzip, chunked")],
             &[("transfer-encoding", "chunked, chunked")],
             &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],

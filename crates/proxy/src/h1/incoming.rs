@@ -18,7 +18,10 @@ use super::{
     framing::Framing,
     writer,
 };
-use crate::io::{Input, Io, poll_read_into, poll_write_all};
+use crate::{
+    io::{Input, Io, poll_read_into, poll_write_all},
+    trailers,
+};
 
 /// How much one read of a body may bring.
 const READ: usize = 64 * 1024;
@@ -195,6 +198,7 @@ impl State {
             match chunked.step(&mut self.input, out, limit) {
                 Ok(Step::Data(count)) => return Poll::Ready(Ok(Appended::Data(count))),
                 Ok(Step::End(trailers)) => {
+                    let trailers = trailers.map(trailers::of_request).transpose()?;
                     self.body = Left::Nothing;
                     return Poll::Ready(Ok(trailers.map_or(Appended::End, Appended::Trailers)));
                 }

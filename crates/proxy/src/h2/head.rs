@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_core::{Error, Fields, Kind, Known};
 
+use crate::h1::framing;
+
 /// Fields of a connection, which HTTP/2 has no place for (RFC 9113 §8.2.2).
 const OF_CONNECTION: u64 = Known::Connection.bit()
     | Known::KeepAlive.bit()
@@ -23,8 +25,7 @@ pub(super) fn request_fields(map: &HeaderMap, most: usize) -> Result<Fields, Err
         return Err(Error::because(Kind::HeadersTooLarge, "too many fields"));
     }
     let mut lengths = map.get_all(header::CONTENT_LENGTH).iter();
-    let is_number =
-        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let is_number = |value: &HeaderValue| framing::decimal(value.as_bytes()).is_some();
     if lengths.next().is_some_and(|length| !is_number(length)) || lengths.next().is_some() {
         return Err(Error::because(Kind::BadRequest, "content-length"));
     }
@@ -120,6 +121,7 @@ mod tests {
             &[("content-length", "1"), ("content-length", "1")],
             &[("content-length", "")],
             &[("content-length", "+1")],
+            &[("content-length", "9223372036854775808")],
         ] {
             assert_eq!(request_fields(&map(bad), 9).unwrap_err().kind, Kind::BadRequest, "{bad:?}");
         }

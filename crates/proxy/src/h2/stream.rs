@@ -35,6 +35,7 @@ use crate::{
     runtime::{Listener, Runtime},
     serve::serve,
     ticket::Ticket,
+    trailers,
     worker::Worker,
 };
 
@@ -156,6 +157,17 @@ impl Turn<'_> {
             None => None,
         };
         let method = if upgrade.is_some() { Method::GET } else { head.method };
+        if method != Method::CONNECT {
+            // As the URL of an HTTP/1.1 request line is judged. (`h2` keeps no scheme without authority.)
+            let has_authority = head.uri.authority().is_some();
+            if has_authority && !matches!(head.uri.scheme_str(), Some("http" | "https")) {
+                return Err(Error::because(Kind::BadRequest, ":scheme other than http and https"));
+            }
+            // RFC 9113 §8.3.1: one of them says whom the request is for.
+            if !has_authority && !fields.has(Known::Host) {
+                return Err(Error::because(Kind::BadRequest, "neither :authority nor Host"));
+            }
+        }
         let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if !target.starts_with('/') && target != "*" {
             return Err(Error::because(Kind::BadRequest, ":path is no path"));
@@ -376,7 +388,7 @@ impl Stream for Incoming {
                 let before = self.link.received.fetch_add(data.len() as u64, Relaxed);
                 self.check_pace(before + data.len() as u64).map(|()| Frame::Data(data))
             }
-            Ok(trailers) => Ok(trailers),
+            Ok(Frame::Trailers(trailers)) => trailers::of_request(trailers).map(Frame::Trailers),
             // `h2` found it to be longer or shorter than its Content-Length.
             Err(error) if error.is_library() => Err(Error::because(Kind::BadRequest, error.to_string())),
             Err(_) => Err(Error::because(Kind::ClientGone, "in the middle of the body")),

@@ -1,0 +1,129 @@
+//! The corpus of hostile requests (`e2e/corpus`): what the gateway answers to each, and the exact bytes that reach an
+//! endpoint. `docs/security.md` compares with nginx and HAProxy.
+
+use std::{collections::HashSet, fmt::Write, time::Duration};
+
+use portcullis_e2e::{
+    Gateway, Recorder, Setup,
+    corpus::{
+        Entry, entries,
+        peers::{self, Peer},
+        play::play,
+        table, text,
+    },
+};
+
+/// How long the gateway may be silent before that counts as its last word, for entries that it shall wait for.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// And for the others, which it shall answer: only to end a test that hangs.
+const LONG: Duration = Duration::from_secs(10);
+
+async fn setup() -> (Gateway, Recorder) {
+    let recorder = Recorder::start().await;
+    let gateway = Setup::new(&crate::one("")).set("app", format!("http://{}", recorder.addr())).start().await;
+    (gateway, recorder)
+}
+
+/// Each entry: the answer, and what is forwarded, to the byte. Those that stay open are asked for one more thing, which
+/// shows that nothing was left over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_entry_is_held() {
+    let (gateway, recorder) = setup().await;
+    let mut wrong = String::new();
+    let all = entries();
+    for entry in &all {
+        let patience = if entry.answer.ends_with("wait") { PATIENCE } else { LONG };
+        let outcome = play(entry, gateway.addr(), &recorder, patience).await;
+        let expected = entry.expected(recorder.addr());
+        if outcome.answer != entry.answer || !expected.is(&outcome.forwarded) {
+            let _ = writeln!(
+                wrong,
+                "{} ({})\n  answer    {}\n  instead   {}\n  forwarded {}\n  instead   {}\n",
+                entry.name,
+                entry.breaks,
+                outcome.answer,
+                entry.answer,
+                text::escape(&outcome.forwarded),
+                expected,
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "of {}:\n\n{wrong}", all.len());
+}
+
+/// However its bytes are cut, a request is read in one way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_into_pieces_it_is_the_same() {
+    let (gateway, recorder) = setup().await;
+    let short = entries().into_iter().filter(|entry| {
+        let is_refused = entry.forwarded.is_empty() && entry.answer.ends_with("close");
+        !entry.is_http2 && is_refused && entry.send.len() < 200
+    });
+    let mut count = 0;
+    for entry in short.step_by(5) {
+        // What comes before a broken chunk is forwarded when the two come apart; then the endpoint never sees the end.
+        let outcome = play(&entry.in_pieces(), gateway.addr(), &recorder, LONG).await;
+        let is_whole = !outcome.forwarded.is_empty() && outcome.forwarded.ends_with(b"0\r\n\r\n");
+        assert!(!is_whole, "{}: {}", entry.name, text::escape(&outcome.forwarded));
+        if entry.group != "chunks" {
+            assert_eq!(
+                (&outcome.answer, text::escape(&outcome.forwarded)),
+                (&entry.answer, String::new()),
+                "{}",
+                entry.name
+            );
+        }
+        count += 1;
+    }
+    assert!(count >= 30, "{count}");
+}
+
+/// Names tell entries apart, and every entry says which rule it is about.
+#[test]
+fn entries_are_written_well() {
+    let all = entries();
+    let names: HashSet<&str> = all.iter().map(|entry| &*entry.name).collect();
+    assert_eq!(names.len(), all.len(), "a name is there twice");
+    assert!(all.len() >= 500, "{}", all.len());
+    for Entry { name, breaks, answer, forwarded, .. } in &all {
+        assert!(
+            ["RFC ", "CVE-", "docs/", "limits."].iter().any(|rule| breaks.starts_with(rule)),
+            "{name}: {breaks}"
+        );
+        let last = answer.rsplit(' ').next().unwrap_or_default();
+        assert!(["open", "close", "wait"].contains(&last), "{name}: {answer}");
+        assert!(
+            answer.contains("200") || last == "wait" || forwarded.is_empty(),
+            "{name}: refused, and forwarded"
+        );
+    }
+}
+
+/// The table of `docs/security.md` names every entry, with the answer that holds.
+#[test]
+fn the_table_is_up_to_date() {
+    let page = std::fs::read_to_string(table::PAGE).expect("docs/security.md");
+    for entry in entries() {
+        let row = table::row_begin(&entry);
+        assert!(page.contains(&row), "{row}: run scripts/corpus");
+    }
+}
+
+/// Sends the corpus through nginx and HAProxy and writes the table. Needs Debian's packages of them; `scripts/corpus`
+/// runs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes docs/security.md; needs nginx and haproxy: scripts/corpus"]
+async fn the_table_is_written() {
+    let recorder = Recorder::start().await;
+    let mut columns = Vec::new();
+    let started: [Peer; 2] = [peers::nginx(recorder.addr()).await, peers::haproxy(recorder.addr()).await];
+    for peer in started {
+        let mut outcomes = Vec::new();
+        for entry in entries() {
+            let port = if entry.is_http2 { peer.http2 } else { peer.http1 };
+            outcomes.push(play(&entry, port, &recorder, PATIENCE).await);
+        }
+        columns.push((peer.title.clone(), outcomes));
+    }
+    table::write(&entries(), &columns);
+}
