@@ -9,6 +9,7 @@ pub mod client;
 pub mod corpus;
 pub mod endpoint;
 pub mod gateway;
+pub mod good;
 pub mod grpc;
 pub mod metrics;
 pub mod peer;

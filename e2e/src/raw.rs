@@ -111,6 +111,12 @@ impl RawClient {
         matches!(tokio::time::timeout(limit, self.stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
     }
 
+    /// Does the other side close, or say anything, within this time?
+    pub async fn closes_or_speaks_within(&mut self, limit: Duration) -> bool {
+        let mut byte = [0];
+        tokio::time::timeout(limit, self.stream.read(&mut byte)).await.is_ok()
+    }
+
     async fn line(&mut self) -> String {
         let end = loop {
             if let Some(at) = find(&self.read, b"\r\n") {

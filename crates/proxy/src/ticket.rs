@@ -14,6 +14,9 @@ use crate::{
     runtime::{Route, Runtime, Target},
 };
 
+/// Why a client's connection ended that took nothing of its answer for too long.
+pub const TAKES_NOTHING: &str = "took the answer too slowly";
+
 /// A request under way. Dropped without [`Ticket::end`], it counts as left by its client.
 pub struct Ticket {
     /// The exchange.
@@ -158,7 +161,22 @@ impl Ticket {
                 &RequestSeen { method, status, duration: total, bytes_in, bytes_out, error: kind },
             );
         }
+        self.count_attack();
         self.log(status, total, bytes_in, bytes_out);
+    }
+
+    /// Slowness that a deadline ended is how some clients hold what others need.
+    fn count_attack(&self) {
+        let (Some(fault), Keeper::Runtime(runtime, _)) = (&self.fault, &self.keeper) else { return };
+        let kind = match fault.kind {
+            Kind::RequestTimeout if self.is_begun() => "slow-body",
+            Kind::RequestTimeout => "slow-header",
+            Kind::ClientGone if fault.detail.as_deref() == Some(TAKES_NOTHING) => "slow-reader",
+            _ => return,
+        };
+        if let Some(listener) = runtime.listeners.get(&self.x.connection.listener) {
+            listener.metrics.attack(kind);
+        }
     }
 
     fn log(&self, status: u16, total: Duration, bytes_in: u64, bytes_out: u64) {

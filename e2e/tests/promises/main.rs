@@ -29,6 +29,7 @@ mod resize;
 mod routing;
 mod running;
 mod shutdown;
+mod slow_clients;
 mod smuggling;
 mod sse;
 mod sticky;

@@ -31,7 +31,7 @@ use crate::{
     listen::{Cancelled, Drain},
     runtime::{Listener, Runtime},
     serve::serve,
-    ticket::Ticket,
+    ticket::{TAKES_NOTHING, Ticket},
     worker::Worker,
 };
 
@@ -412,7 +412,7 @@ impl Server {
             self.watch.poll_expired(cx).map(|()| {
                 Err(match waits {
                     _ if self.watch.is_past(total) => Error::new(Kind::TotalTimeout),
-                    2 => Error::because(Kind::ClientGone, "took the answer too slowly"),
+                    2 => Error::because(Kind::ClientGone, TAKES_NOTHING),
                     _ => Error::new(Kind::ReadTimeout),
                 })
             })

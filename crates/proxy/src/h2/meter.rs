@@ -2,8 +2,9 @@
 //!
 //! `h2` bounds the memory that frames can tie up; it does not bound the work. This counts frames as they are read and
 //! calls a connection that spends its time on resets (CVE-2023-44487) or on SETTINGS, PING, PRIORITY, WINDOW_UPDATE
-//! and CONTINUATION frames (CVE-2019-9512, -9513, -9515, CVE-2024-27316) an attack. Both budgets grow with honest
-//! work, so that a busy connection is never mistaken for a hostile one.
+//! and CONTINUATION frames (CVE-2019-9512, -9513, -9515, CVE-2024-27316) an attack; or on heads of which no request
+//! comes, which `h2` refuses by itself: HPACK bombs above all. The budgets grow with honest work, so that a busy
+//! connection is never mistaken for a hostile one.
 
 use std::{
     io,
@@ -27,7 +28,10 @@ const RESETS: u64 = 100;
 const CONTROL: u64 = 1000;
 /// And so many more for each stream begun.
 const CONTROL_PER_STREAM: u64 = 20;
-/// And one more for so many bytes written: receivers give windows back.
+/// Heads in one window that are no request and always forgiven, beside one for each request (its trailers) and as many as
+/// may be open at once (which may have been read and not looked at).
+const UNSERVED: u64 = 100;
+/// And one more control frame for so many bytes written: receivers give windows back.
 const WRITTEN_PER_CONTROL: u64 = 512;
 
 /// The client's preface, before its first frame.
@@ -42,6 +46,8 @@ pub(super) struct Meter {
     over: AtomicBool,
     /// Bytes written, ever.
     written: AtomicU64,
+    /// Requests taken, ever.
+    requests: AtomicU64,
 }
 
 impl Meter {
@@ -51,6 +57,11 @@ impl Meter {
 
     pub(super) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// A head became a request.
+    pub(super) fn took_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
     }
 }
 
@@ -62,6 +73,8 @@ pub(super) struct Metered<IO> {
     meter: Arc<Meter>,
     frames: Frames,
     spent: Spent,
+    /// Heads that may be no request.
+    unserved: u64,
 }
 
 /// Finds frame headers in a stream of bytes.
@@ -77,27 +90,32 @@ struct Frames {
 #[derive(Debug, Default)]
 struct Spent {
     since_ms: u64,
+    /// Bytes written before it.
     written: u64,
+    /// Requests taken before it.
+    requests: u64,
     streams: u64,
     resets: u64,
     control: u64,
 }
 
 impl<IO> Metered<IO> {
-    pub(super) fn new(io: IO, clock: Arc<Clock>, meter: Arc<Meter>) -> Metered<IO> {
+    /// `streams` may be open at once.
+    pub(super) fn new(io: IO, clock: Arc<Clock>, meter: Arc<Meter>, streams: u32) -> Metered<IO> {
         let frames = Frames { skip: PREFACE, header: [0; HEADER], have: 0 };
         let spent = Spent { since_ms: clock.now_ms(), ..Spent::default() };
-        Metered { io, clock, meter, frames, spent }
+        Metered { io, clock, meter, frames, spent, unserved: UNSERVED + u64::from(streams) }
     }
 
     fn count(&mut self, read: &[u8]) {
         let (now, written) = (self.clock.now_ms(), self.meter.written());
+        let requests = self.meter.requests.load(Relaxed);
         if now.saturating_sub(self.spent.since_ms) > WINDOW_MS {
-            self.spent = Spent { since_ms: now, written, ..Spent::default() };
+            self.spent = Spent { since_ms: now, written, requests, ..Spent::default() };
         }
         let spent = &mut self.spent;
         self.frames.scan(read, |kind| spent.add(kind));
-        if spent.is_over(written) {
+        if spent.is_over(written) || spent.unserved(requests) > self.unserved {
             self.meter.over.store(true, Relaxed);
         }
     }
@@ -137,6 +155,11 @@ impl Spent {
             3 => self.resets += 1,
             _ => self.control += 1,
         }
+    }
+
+    /// Heads that were neither a request's nor its trailers.
+    fn unserved(&self, requests: u64) -> u64 {
+        self.streams.saturating_sub(2 * requests.saturating_sub(self.requests))
     }
 
     fn is_over(&self, written: u64) -> bool {
@@ -226,6 +249,8 @@ mod tests {
     #[test]
     fn budgets_grow_with_honest_work() {
         let spent = |streams, resets, control| Spent { streams, resets, control, ..Spent::default() };
+        assert_eq!(spent(300, 0, 0).unserved(150), 0, "each with trailers");
+        assert_eq!(Spent { requests: 10, ..spent(300, 0, 0) }.unserved(20), 280, "an HPACK bomb each");
         assert!(!spent(100, 100, 0).is_over(0), "a hundred are forgiven");
         assert!(spent(101, 101, 0).is_over(0), "rapid reset");
         assert!(!spent(1000, 499, 0).is_over(0), "half of a busy connection's may be cancelled");

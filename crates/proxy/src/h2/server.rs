@@ -48,7 +48,7 @@ where
     let (limits, timeouts) = (listener.settings.limits, listener.settings.timeouts);
     drop(listener);
     let meter = Arc::new(Meter::default());
-    let io = Gathered::new(Metered::new(io, worker.clock.clone(), meter.clone()));
+    let io = Gathered::new(Metered::new(io, worker.clock.clone(), meter.clone(), limits.h2_streams));
     let mut handshake = pin!(builder(&limits).handshake(io.clone()));
     let handshake = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
@@ -56,7 +56,14 @@ where
         let _ = io.poll_drain(cx);
         shaken
     });
-    let Ok(Ok(conn)) = tokio::time::timeout(timeouts.request_header, handshake).await else { return };
+    let conn = match tokio::time::timeout(timeouts.request_header, handshake).await {
+        Ok(Ok(conn)) => conn,
+        Ok(Err(_)) => return,
+        Err(_) => {
+            attacked(&worker, &connection, "slow-header");
+            return;
+        }
+    };
     let watch = worker.clock.watch();
     let born_ms = worker.clock.now_ms();
     let told = drain.told();
@@ -83,6 +90,14 @@ where
 
 fn listener(worker: &Worker, connection: &Connection) -> Option<Arc<Listener>> {
     worker.runtime()?.listeners.get(&connection.listener).cloned()
+}
+
+/// Says and counts that a connection ends because of how it behaves.
+fn attacked(worker: &Worker, connection: &Connection, kind: &'static str) {
+    tracing::warn!(peer = %connection.peer, kind, "HTTP/2 connection behaves as an attack does: closed");
+    if let Some(listener) = listener(worker, connection) {
+        listener.metrics.attack(kind);
+    }
 }
 
 fn builder(limits: &ListenerLimits) -> Builder {
@@ -151,6 +166,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(peer = %self.shared.connection.peer, %error, "HTTP/2 connection");
+                    // What `h2` itself has had enough of: endless header blocks, resets that we had to make.
+                    if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+                        attacked(&self.shared.worker, &self.shared.connection, "http2-flood");
+                    }
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -175,6 +194,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
     /// Starts a stream.
     fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         self.requests += 1;
+        self.meter.took_request();
         if self.shared.open() >= LEFT_BEHIND * self.limits.h2_streams as usize {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
@@ -218,11 +238,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
 
     /// GOAWAY, and the end.
     fn condemn(&mut self) {
-        let connection = &self.shared.connection;
-        tracing::warn!(peer = %connection.peer, "HTTP/2 connection behaves as an attack does: closed");
-        if let Some(listener) = listener(&self.shared.worker, connection) {
-            listener.metrics.attack("http2-flood");
-        }
+        attacked(&self.shared.worker, &self.shared.connection, "http2-flood");
         self.is_leaving = true;
         self.conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     }

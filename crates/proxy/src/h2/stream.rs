@@ -34,7 +34,7 @@ use crate::{
     listen::Drain,
     runtime::{Listener, Runtime},
     serve::serve,
-    ticket::Ticket,
+    ticket::{TAKES_NOTHING, Ticket},
     trailers,
     worker::Worker,
 };
@@ -316,7 +316,7 @@ impl Turn<'_> {
                 Err(match waits {
                     _ if self.watch.is_past(total) => Error::new(Kind::TotalTimeout),
                     Waits::Source => Error::new(Kind::ReadTimeout),
-                    Waits::Peer => Error::because(Kind::ClientGone, "does not read"),
+                    Waits::Peer => Error::because(Kind::ClientGone, TAKES_NOTHING),
                 })
             })
         })

@@ -59,7 +59,7 @@ impl ListenerMetrics {
         self.handshakes.add(reason);
     }
 
-    /// A connection was ended because it behaved as an attack does (`rapid-reset`, `slow-header`).
+    /// A connection was ended because it behaved as an attack does (`http2-flood`, `slow-header`).
     pub fn attack(&self, kind: &'static str) {
         self.attacks.add(kind);
     }
