@@ -53,9 +53,10 @@ pub struct EndpointState {
     pub consecutive_failures: AtomicU32,
     /// Successes of probes in a row.
     pub consecutive_successes: AtomicU32,
-    /// Peak EWMA of latency in nanoseconds, and when it was last touched (nanoseconds since `born`).
+    /// Moving average of latency in nanoseconds; how much of it a new answer makes is the balancing strategy's choice.
+    /// 0 = not known.
     pub ewma_ns: AtomicU64,
-    /// See `ewma_ns`.
+    /// When a strategy that goes by the latency last touched it (nanoseconds since `born`).
     pub ewma_at: AtomicU64,
     /// Requests sent to it, ever.
     pub requests: AtomicU64,
@@ -125,8 +126,35 @@ impl EndpointState {
         self.health.load(Relaxed) == Health::Healthy as u8 && !self.ejected.load(Relaxed)
     }
 
+    /// Takes an answer's latency into the average: an eighth of it. Two workers at once may lose one of two answers.
+    pub fn record_latency(&self, latency: Duration) {
+        let sample = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let known = self.ewma_ns.load(Relaxed);
+        let average = if known == 0 { sample } else { known - known / 8 + sample / 8 };
+        self.ewma_ns.store(average.max(1), Relaxed);
+    }
+
     /// Time since it was first known.
     pub fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.born)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_average_follows_the_answers() {
+        let state = EndpointState::new(false);
+        let millis = || state.ewma_ns.load(Relaxed) as f64 / 1e6;
+        state.record_latency(Duration::from_millis(10));
+        assert!((millis() - 10.0).abs() < 0.001, "the first is the average: {}", millis());
+        state.record_latency(Duration::from_millis(90));
+        assert!((millis() - 20.0).abs() < 0.001, "an eighth of the difference: {}", millis());
+        (0..100).for_each(|_| state.record_latency(Duration::ZERO));
+        assert!(millis() < 0.001, "{}", millis());
+        state.record_latency(Duration::MAX);
+        assert!(state.ewma_ns.load(Relaxed) > 0);
     }
 }

@@ -32,6 +32,9 @@ pub struct Exchange {
     pub parameters: Vec<(Arc<str>, String)>,
     /// The request's id: accepted from a trusted peer or generated, when a middleware or an error needed one.
     pub id: Option<Box<str>>,
+    /// The `X-Request-Id` that an untrusted peer sent: taken out of the fields, for a middleware that wants it all the
+    /// same.
+    pub claimed_id: Option<Box<str>>,
     /// What middlewares remember between request and answer; see [`Exchange::remember`].
     slots: Vec<Box<dyn Any + Send>>,
 }
@@ -134,6 +137,7 @@ impl Exchange {
             route: empty(),
             parameters: Vec::new(),
             id: None,
+            claimed_id: None,
             slots: Vec::new(),
         }
     }

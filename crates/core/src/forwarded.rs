@@ -48,10 +48,22 @@ pub fn receive(x: &mut Exchange, trust: &Trust<'_>) -> Result<(), Error> {
     }
     let trusted = x.connection.trusted;
     clean(&mut x.request.fields, trusted, trust.odd_names);
+    if !trusted && x.request.fields.has(Known::XRequestId) {
+        x.claimed_id = claimed_id(&x.request.fields);
+        x.request.fields.remove_known(Known::XRequestId);
+    }
     if trusted && x.request.fields.has_any(Known::FORWARDING) {
         hops::believe(x, trust.proxies);
     }
     Ok(())
+}
+
+/// The identifier that a request came with, if it came alone and is text.
+fn claimed_id(fields: &Fields) -> Option<Box<str>> {
+    let mut all = fields.known_all(Known::XRequestId);
+    let (first, second) = (all.next()?, all.next());
+    let text = std::str::from_utf8(first).ok()?;
+    second.is_none().then(|| text.into())
 }
 
 /// How many entries of `Via` carry this name (RFC 9110 §7.6.3).
@@ -63,12 +75,15 @@ pub fn passes(fields: &Fields, gateway: &str) -> usize {
     fields.known_all(Known::Via).flat_map(list).filter(|entry| by(entry)).count()
 }
 
-/// Takes away the gateway's own fields when the peer is not trusted, other spellings of important fields always, and odd
-/// names unless they are allowed.
+/// Takes away the gateway's own fields when the peer is not trusted, other spellings of important fields and `Proxy`
+/// always, and odd names unless they are allowed.
 fn clean(fields: &mut Fields, trusted: bool, odd_names: bool) {
     if !trusted {
         fields.remove_set(Known::FORWARDING);
     }
+    // No field of HTTP, but `HTTP_PROXY` in the environment of a CGI program, whose own requests would then go through
+    // a stranger's proxy (CVE-2016-5385).
+    fields.remove_known(Known::Proxy);
     let doomed = |known: Known, name: &[u8]| {
         if known != Known::Other {
             return false;

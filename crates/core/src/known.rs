@@ -62,6 +62,7 @@ pub enum Known {
     RetryAfter,
     AcceptRanges,
     LastEventId,
+    Proxy,
 }
 
 impl Known {
@@ -78,6 +79,7 @@ impl Known {
             (4, b'e', b'g') => ("etag", Etag),
             (4, b'h', b't') => ("host", Host),
             (4, b'v', b'y') => ("vary", Vary),
+            (5, b'p', b'y') => ("proxy", Proxy),
             (5, b'r', b'e') => ("range", Range),
             (6, b'a', b't') => ("accept", Accept),
             (6, b'c', b'e') => ("cookie", Cookie),
@@ -200,6 +202,7 @@ mod tests {
             ("date", Known::Date),
             ("vary", Known::Vary),
             ("etag", Known::Etag),
+            ("proxy", Known::Proxy),
             ("range", Known::Range),
             ("accept", Known::Accept),
             ("cookie", Known::Cookie),
@@ -258,6 +261,6 @@ mod tests {
 
     #[test]
     fn every_bit_fits() {
-        assert!((Known::LastEventId as u8) < 64);
+        assert!((Known::Proxy as u8) < 64);
     }
 }

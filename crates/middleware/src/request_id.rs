@@ -82,7 +82,12 @@ impl Identify {
     }
 
     /// The identifier that came with the request, if it came alone and is well formed.
-    fn sent<'x>(&self, fields: &'x Fields) -> Option<&'x str> {
+    fn sent<'x>(&self, x: &'x Exchange) -> Option<&'x str> {
+        let fields = &x.request.fields;
+        // A stranger's was taken out of the fields before anybody saw it.
+        if let Some(claimed) = x.claimed_id.as_deref().filter(|_| self.known == Known::XRequestId) {
+            return is_id(claimed).then_some(claimed);
+        }
         let (first, second) = if self.known == Known::Other {
             let mut all = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case(self.header.as_bytes()));
             (all.next().map(|(_, value)| value), all.next().is_some())
@@ -110,10 +115,12 @@ impl Middleware for Identify {
     fn on_request<'a>(&'a self, x: &'a mut Exchange) -> Result<Flow<'a>, Error> {
         if x.id.is_none()
             && self.trusts(x)
-            && let Some(id) = self.sent(&x.request.fields)
+            && let Some(id) = self.sent(x)
         {
             x.id = Some(id.into());
-            return Ok(Flow::Next);
+            if x.claimed_id.is_none() {
+                return Ok(Flow::Next);
+            }
         }
         x.id_or_new();
         if let Some(id) = &x.id {
@@ -189,6 +196,27 @@ mod tests {
         let mut answer = Answer::new(StatusCode::OK, "test");
         told(&identify, &mut x, &mut answer);
         assert!(answer.fields.is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_out_of_the_fields_counts_for_whoever_trusts_all() {
+        for (settings, claimed, expected) in [
+            (json!({"trust": "all"}), "abc-1", Some("abc-1")),
+            (json!({"trust": "all"}), "a b", None),
+            (json!({}), "abc-1", None),
+            (json!({"trust": "all", "header": "X-Trace"}), "abc-1", None),
+        ] {
+            let name = settings.get("header").and_then(Value::as_str).unwrap_or("x-request-id").to_owned();
+            let mut x = request("/");
+            x.claimed_id = Some(claimed.into());
+            build("request_id", settings).on_request(&mut x).unwrap();
+            let sent = x.request.fields.get_str(&name).unwrap();
+            assert_eq!(x.id.as_deref(), Some(sent));
+            match expected {
+                Some(expected) => assert_eq!(sent, expected),
+                None => assert!(is_generated(sent), "{sent}"),
+            }
+        }
     }
 
     #[test]

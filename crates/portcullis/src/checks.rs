@@ -12,8 +12,7 @@ use tokio::runtime::Handle;
 /// learned stays with the endpoints.
 pub fn start(runtime: &Runtime) -> Checks {
     let checked = runtime.services.values().filter_map(|service| checked(service)).collect();
-    // Changes are logged by whoever finds them and shown by the gauges of the endpoints.
-    let watcher: Arc<dyn Watcher> = Arc::new(());
+    let watcher: Arc<dyn Watcher> = runtime.metrics.clone();
     Checks::start(checked, &watcher, &Handle::current())
 }
 

@@ -4,7 +4,7 @@
 use http::Method;
 use portcullis_config::model::{Doubtful, PathPolicy};
 use portcullis_core::{
-    Error, Fields, Kind, Known, Request,
+    Connection, Error, Fields, Kind, Known, Request,
     fields::Span,
     path::{self, Delimiters, Policy},
 };
@@ -49,6 +49,25 @@ pub fn request(
     }
     path::arrive(&mut request, target, listener.path)?;
     Ok(request)
+}
+
+/// Judges the scheme that a request names outside of its fields: `:scheme`, or that of an absolute target. What the
+/// request is, the connection says; but `https` is not asked for in plaintext, unless a trusted proxy ended the TLS
+/// (RFC 9110 §7.4). `http` over TLS asks for less than there is.
+///
+/// # Errors
+/// `Misdirected`; `BadRequest` for a scheme that is none of HTTP.
+pub fn check_scheme(scheme: &[u8], connection: &Connection) -> Result<(), Error> {
+    if scheme.eq_ignore_ascii_case(b"https") {
+        return match connection.tls.is_some() || connection.trusted {
+            true => Ok(()),
+            false => Err(Error::because(Kind::Misdirected, "https asked for over plaintext")),
+        };
+    }
+    if scheme.eq_ignore_ascii_case(b"http") {
+        return Ok(());
+    }
+    Err(Error::because(Kind::BadRequest, "scheme is neither http nor https"))
 }
 
 /// The policy of the model as the canonicaliser takes it.

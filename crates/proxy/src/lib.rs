@@ -22,6 +22,7 @@ pub mod listen;
 pub mod observe;
 pub mod pages;
 pub mod proxy_protocol;
+pub mod refused;
 pub mod route;
 pub mod runtime;
 pub mod serve;

@@ -14,6 +14,8 @@ use self::{
     text::{escape_html, escape_json, explanation, percent, structured_name, structured_string},
 };
 
+use crate::runtime::compile::ADMIN;
+
 pub mod accept;
 mod own;
 mod text;
@@ -90,7 +92,8 @@ impl Pages {
     fn page(&self, x: &Exchange, facts: &Facts<'_>) -> Answer {
         let status = facts.status.as_u16();
         let own = self.own.iter().find(|(range, _)| (range.from..=range.to).contains(&status));
-        let own = own.map(|(_, page)| page);
+        // Whoever asks the admin listener is a program or the gateway's owner, not the public that the page is for.
+        let own = own.filter(|_| &*x.connection.listener != ADMIN).map(|(_, page)| page);
         let offers = own.map(|page| page.essence.as_ref()).into_iter().chain([PROBLEM, JSON, HTML, TEXT]);
         let wanted = accept::choose(x.request.fields.known_all(Known::Accept), offers.clone()).unwrap_or(0);
         let chosen = offers.into_iter().nth(wanted).unwrap_or(PROBLEM);

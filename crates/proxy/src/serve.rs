@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Method;
+use http::{Method, StatusCode};
 use portcullis_core::{
     Answer, Body, Decision, Done, Error, Exchange, Flow, Kind, Known,
     exchange::ClientLink,
@@ -27,8 +27,9 @@ use crate::{
     forward::{Forward, forward},
     limit,
     route::{Found, Query},
-    runtime::{Asked, Listener, Route, Runtime, Target},
+    runtime::{Asked, Listener, Route, Runtime, Service, Target},
     ticket::Ticket,
+    tls::ServerTls,
     worker::Worker,
 };
 
@@ -49,6 +50,7 @@ pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watc
             }
             None => refuse(runtime, ticket, &Error::new(Kind::Internal)),
         },
+        Ok(Choice::Asterisk) => asterisk(),
         Ok(Choice::Methods(allowed)) => {
             let mut answer = refuse(runtime, ticket, &Error::new(Kind::MethodNotAllowed));
             // RFC 9110 §15.5.6
@@ -67,6 +69,8 @@ enum Choice {
     Route(usize),
     /// A route for this path, but for other methods: these.
     Methods(String),
+    /// `OPTIONS *`: it asks the gateway itself.
+    Asterisk,
 }
 
 /// Finds the route.
@@ -78,13 +82,22 @@ fn route(runtime: &Runtime, listener: &Listener, ticket: &mut Ticket) -> Result<
         gateway: &runtime.gateway_name,
     };
     forwarded::receive(x, &trust)?;
+    if let Some(tls) = &listener.tls {
+        check_name(tls, x)?;
+    }
     forwarded::strip_hop_by_hop(&mut x.request.fields, true);
+    if x.request.path() == "*" {
+        return Ok(Choice::Asterisk);
+    }
     let query = Query::of(x);
     let mut found = listener.router.find(&query);
     if let (Found::MethodNotAllowed(_), Some(method)) = (&found, preflight(x)) {
         found = listener.router.find(&Query { method, ..query });
     }
     match found {
+        Found::Route { index, .. } if is_stray_trace(runtime, x, index) => {
+            Ok(Choice::Methods(USUAL_METHODS.to_owned()))
+        }
         Found::Route { index, parameters } => {
             let parameters: Vec<_> =
                 parameters.map(|(name, value)| (name.clone(), value.to_owned())).collect();
@@ -94,6 +107,35 @@ fn route(runtime: &Runtime, listener: &Listener, ticket: &mut Ticket) -> Result<
         Found::MethodNotAllowed(allowed) => Ok(Choice::Methods(allowed.join(", "))),
         Found::None => Err(Error::new(Kind::NoRoute)),
     }
+}
+
+/// Was this connection made for this host? A name in the handshake that is not the request's must not reach what has
+/// another certificate (RFC 9110 §7.4, RFC 9113 §9.1.2). A trusted proxy may ask for all its hosts by one name.
+fn check_name(tls: &ServerTls, x: &Exchange) -> Result<(), Error> {
+    let Some(sni) = x.connection.tls.as_ref().and_then(|facts| facts.sni.as_deref()) else { return Ok(()) };
+    let host = x.request.host();
+    if host.is_empty() || x.connection.trusted || tls.names.may_serve(sni, host) {
+        return Ok(());
+    }
+    Err(Error::because(
+        Kind::Misdirected,
+        format!("the connection was made for {sni}, which has another certificate"),
+    ))
+}
+
+/// `TRACE` sends a request's fields back, credentials among them, to whatever script asked: only where a rule names it.
+fn is_stray_trace(runtime: &Runtime, x: &Exchange, index: usize) -> bool {
+    x.request.method == Method::TRACE && !runtime.routes.get(index).is_some_and(|route| route.takes_trace)
+}
+
+/// What a route without methods of its own is good for.
+const USUAL_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The answer to `OPTIONS *`, a kind of ping (RFC 9110 §9.3.7). What each resource allows is another question.
+fn asterisk() -> Answer {
+    let mut answer = Answer::new(StatusCode::NO_CONTENT, "options");
+    answer.fields.set("allow", USUAL_METHODS);
+    answer
 }
 
 /// The method that a CORS preflight asks about: it shall reach the route of that method, whose `cors` (or whose
@@ -197,7 +239,11 @@ async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
                 total: ticket.total,
                 client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
             };
-            forward(&parts, &mut ticket.x, &mut ticket.way, now).await
+            let mut result = forward(&parts, &mut ticket.x, &mut ticket.way, now).await;
+            if let Ok(answer) = &mut result {
+                be_patient(answer, route, service, &mut ticket.body_idle);
+            }
+            result
         }
         Target::Builtin(_, builtin) => {
             watch.set_within(Duration::ZERO, ticket.total);
@@ -205,6 +251,28 @@ async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
         }
         Target::Unusable(reason) => Err(Error::because(Kind::Misconfigured, reason.to_string())),
     }
+}
+
+/// Streams and tunnels have times of their own, and a route may have its own for them.
+fn be_patient(answer: &mut Answer, route: &Route, service: &Service, body_idle: &mut Duration) {
+    if is_stream(answer) {
+        *body_idle = route.stream_idle_timeout.unwrap_or(service.settings.timeouts.stream_idle);
+    }
+    if let (Some(tunnel), Some(idle)) = (&mut answer.tunnel, route.tunnel_idle_timeout) {
+        tunnel.idle = idle;
+    }
+}
+
+/// Is it an answer of the kind that is silent while nothing happens: server-sent events, gRPC?
+fn is_stream(answer: &Answer) -> bool {
+    let is = |value: &[u8], kind: &[u8]| {
+        value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+    };
+    answer.body.remaining().is_none()
+        && answer
+            .fields
+            .known(Known::ContentType)
+            .is_some_and(|value| is(value, b"text/event-stream") || is(value, b"application/grpc"))
 }
 
 /// The answer to an error.

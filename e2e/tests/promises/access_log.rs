@@ -163,3 +163,97 @@ async fn off_by_default() {
     gateway.get("/unseen").await;
     assert!(!gateway.stdout().contains("/unseen"));
 }
+
+/// What is refused before there is a request is logged with the host and the target that were asked for, as they came,
+/// bounded, over both versions; and without what is secret in them.
+#[tokio::test]
+async fn refused_requests_are_logged_as_they_came() {
+    let (gateway, _endpoint, _dead) = start("format = \"json\"").await;
+    let long = "x".repeat(9000);
+    let many = "X-Field: 1\r\n".repeat(200);
+    for (head, status, path, query, host) in [
+        (
+            "GET /users/x%2fy?token=secret HTTP/1.1\r\nHost: Shop.example\r\n\r\n".to_owned(),
+            400,
+            "/users/x%2fy",
+            Some("token=***"),
+            "shop.example",
+        ),
+        (
+            "GET /doubled HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n".to_owned(),
+            400,
+            "/doubled",
+            None,
+            "a.example",
+        ),
+        ("GET /users/a b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "/users/a b", None, "a"),
+        ("GET /version HTTP/1.7\r\nHost: a\r\n\r\n".to_owned(), 505, "/version", None, "a"),
+        (format!("GET /many HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431, "/many", None, "a"),
+        (
+            format!("GET /long/{long} HTTP/1.1\r\nHost: long.example\r\n\r\n"),
+            414,
+            "/long/xxx",
+            None,
+            "long.example",
+        ),
+        (
+            "GET http://me:secret@url.example/user HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            400,
+            "http://url.example/user",
+            None,
+            "a",
+        ),
+    ] {
+        let reply = RawClient::ask(gateway.addr(), &head).await;
+        assert_eq!(reply.status, status, "{path}");
+        let line = line(&gateway, path).await;
+        let entry: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (entry["status"].as_u64(), entry["host"].as_str()),
+            (Some(u64::from(status)), Some(host)),
+            "{line}"
+        );
+        assert!(
+            entry["path"].as_str().is_some_and(|logged| logged.starts_with(path) && logged.len() < 1100),
+            "{line}"
+        );
+        assert_eq!((entry["query"].as_str(), entry["method"].as_str()), (query, Some("GET")), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
+    let mut client = Client::h2(gateway.addr()).await;
+    let request = Request::get("/over-h2%2fy").header("host", "two.example").body(empty()).unwrap();
+    assert_eq!(client.fetch(request).await.status, 400);
+    let entry: Value = serde_json::from_str(&line(&gateway, "/over-h2%2fy").await).unwrap();
+    assert_eq!(
+        (entry["host"].as_str(), entry["protocol"].as_str()),
+        (Some("two.example"), Some("HTTP/2")),
+        "{entry}"
+    );
+}
+
+/// Nor can a request that is refused forge a line or speak to a terminal.
+#[tokio::test]
+async fn refused_requests_cannot_forge_lines() {
+    for format in ["json", "common", "short"] {
+        let (gateway, _endpoint, _dead) = start(&format!("format = \"{format}\"")).await;
+        for request in [
+            &b"GET /refused\x1b[31m\"\\ \",\"forged\":\"1 HTTP/1.1\r\nHost: a\"\x1b[31m\r\nHost: b\r\n\r\n"[..],
+            b"GET /refused\xff\xc2\x9b31m\rforged HTTP/1.1\r\nHost: \xff\r\n\r\n",
+            b"\x16\x03\x01refused\0\x1b[31m\"\r\n\r\n",
+        ] {
+            assert_eq!(RawClient::ask(gateway.addr(), request).await.status, 400);
+        }
+        gateway.get("/users/after").await;
+        line(&gateway, "/users/after").await;
+        let log = gateway.stdout();
+        let refused: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
+        assert_eq!(refused.len(), 3, "{log}");
+        for line in refused {
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+            if format == "json" {
+                let entry: Value = serde_json::from_str(line).unwrap();
+                assert!(entry.get("forged").is_none(), "{line}");
+            }
+        }
+    }
+}

@@ -187,3 +187,29 @@ async fn it_can_be_switched_off() {
     assert_eq!(gateway.get("/").await.text(), "Gateway is healthy");
     assert!(!gateway.stderr().contains("9090"), "{}", gateway.stderr());
 }
+
+/// Latency and failures of endpoints are shown whatever the strategy; what passive health counts is a failure.
+#[tokio::test]
+async fn latency_and_failures_with_every_strategy() {
+    for strategy in ["round_robin", "least_connections", "random", "p2c", "ip_hash"] {
+        let failing = Endpoint::with(|_| portcullis_e2e::endpoint::text(503, "no")).await;
+        let extra =
+            format!("strategy = \"{strategy}\"\npassive_health = {{ failures = 100, statuses = [\"503\"] }}");
+        let gateway = Setup::new(&crate::one(&extra)).set("app", failing.url()).start().await;
+        let endpoint = || async {
+            let services = gateway.admin_get("/api/services").await.json();
+            named(&services["services"], "app")["endpoints"][0].clone()
+        };
+        assert!(endpoint().await["latency_ms"].is_null());
+        for _ in 0..3 {
+            assert_eq!(gateway.get("/").await.status, 503);
+        }
+        let seen = endpoint().await;
+        assert!(seen["latency_ms"].as_f64().is_some_and(|millis| millis > 0.0), "{strategy}: {seen}");
+        assert_eq!(
+            (seen["requests"].as_u64(), seen["failures"].as_u64()),
+            (Some(3), Some(3)),
+            "{strategy}: {seen}"
+        );
+    }
+}

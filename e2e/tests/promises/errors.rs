@@ -136,3 +136,14 @@ async fn head_has_no_body() {
     let reply = gateway.send(Request::head("/nothing").body(empty()).unwrap()).await;
     assert_eq!((reply.status, reply.body.len()), (404, 0));
 }
+
+/// Own pages are for the public; the admin listener answers programs.
+#[tokio::test]
+async fn own_pages_are_not_the_admin_listeners() {
+    let gateway = setup("[error_pages]\n4xx = \"<h1>Lost</h1>\"\n").await;
+    assert_eq!(ask(&gateway, "/nothing", None).await.text(), "<h1>Lost</h1>");
+    for request in ["GET /x%2fy HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let reply = portcullis_e2e::RawClient::ask(gateway.admin(), request).await;
+        assert_eq!(reply.header("content-type"), "application/problem+json", "{}", reply.text());
+    }
+}

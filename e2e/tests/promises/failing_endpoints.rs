@@ -94,8 +94,16 @@ async fn a_body_broken_at_once_is_502() {
     let script =
         Script::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned()).await;
     let gateway = before(&script.url(), "").await;
-    let reply = gateway.get("/").await;
-    assert_eq!((reply.status, error_of(&reply).as_str()), (502, "http_protocol_error"), "{}", reply.text());
+    for version in [Version::H1, Version::H2] {
+        let reply = Client::plain(version, gateway.addr()).await.get("/").await;
+        let error = error_of(&reply);
+        assert_eq!(
+            (reply.status, error.as_str()),
+            (502, "http_protocol_error"),
+            "{version:?} {}",
+            reply.text()
+        );
+    }
 }
 
 /// Sent more than it promised: the rest is not the next answer of that connection (response splitting).

@@ -219,3 +219,49 @@ upstream = { urls = ["http://127.0.0.1:{port}"] }
     let reply = gateway.get("/").await;
     assert_eq!(reply.status, 508, "{}", reply.text());
 }
+
+/// A request's id is the gateway's to give: a stranger's goes, in every spelling; a trusted proxy's stays; and with
+/// `request_id` it is what that says.
+#[tokio::test]
+async fn a_strangers_request_id_is_dropped() {
+    let endpoint = Endpoint::named("a").await;
+    let claims = [("x-request-id", "mine"), ("x_request_id", "mine"), ("x.request.id", "mine")];
+    for version in [Version::H1, Version::H2] {
+        let stranger = trusting(&endpoint, "").await;
+        let got = seen(&stranger, &endpoint, version, &claims).await;
+        assert!(claims.iter().all(|(name, _)| got.header(name).is_empty()), "{:?}", got.headers);
+        let proxied = trusting(&endpoint, "\"127.0.0.1\"").await;
+        let got = seen(&proxied, &endpoint, version, &claims).await;
+        assert_eq!(
+            (got.header("x-request-id"), got.header("x_request_id")),
+            ("mine", ""),
+            "{:?}",
+            got.headers
+        );
+    }
+    for (trust, kept) in [("all", true), ("trusted_peers", false)] {
+        let text = format!(
+            "{}\n[middlewares.id.request_id]\ntrust = \"{trust}\"\n",
+            crate::one("").replace("service = \"app\"\n", "service = \"app\"\nmiddlewares = [\"id\"]\n")
+        );
+        let gateway = Setup::new(&text).set("app", endpoint.url()).start().await;
+        let got = seen(&gateway, &endpoint, Version::H1, &claims).await;
+        let id = got.header("x-request-id");
+        assert_eq!(id == "mine", kept, "{trust}: {id}");
+        assert!(!id.is_empty() && got.all("x-request-id").len() == 1, "{:?}", got.headers);
+    }
+}
+
+/// `Proxy` becomes `HTTP_PROXY` in CGI programs (httpoxy): it is never passed on.
+#[tokio::test]
+async fn proxy_is_dropped() {
+    let endpoint = Endpoint::named("a").await;
+    for proxies in ["", "\"127.0.0.1\""] {
+        let gateway = trusting(&endpoint, proxies).await;
+        for version in [Version::H1, Version::H2] {
+            let got =
+                seen(&gateway, &endpoint, version, &[("proxy", "http://evil"), ("x-proxy", "kept")]).await;
+            assert_eq!((got.header("proxy"), got.header("x-proxy")), ("", "kept"), "{version:?}");
+        }
+    }
+}

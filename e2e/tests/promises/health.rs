@@ -238,3 +238,16 @@ async fn changes_are_logged() {
     })
     .await;
 }
+
+/// What active checks find is counted, too.
+#[tokio::test]
+async fn changes_by_checks_are_counted() {
+    let [a, b] = [Checked::start("a", 200).await, Checked::start("b", 200).await];
+    let gateway = Setup::new(TWO).set("a", a.endpoint.url()).set("b", b.endpoint.url()).start().await;
+    let changes = || async {
+        gateway.metrics().await.sum("gateway_service_health_changes_total", &[("service", "app@file")])
+    };
+    within(LONG, "both to be in service", || async { changes().await >= 2.0 }).await;
+    b.say(500);
+    within(LONG, "one to be out", || async { changes().await >= 3.0 }).await;
+}

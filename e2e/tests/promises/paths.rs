@@ -80,7 +80,7 @@ async fn doubtful_paths_are_400() {
     assert_eq!((app.count(), secret.count()), (0, 0));
 }
 
-/// By choice, encoded delimiters are kept as they are and slashes are not merged.
+/// By choice, encoded delimiters are kept as they are.
 #[tokio::test]
 async fn the_policy_can_be_loosened() {
     let app = Endpoint::named("app").await;
@@ -89,7 +89,7 @@ async fn the_policy_can_be_loosened() {
 name = "files"
 path = "/files/*"
 service = "app"
-path_policy = { encoded_delimiters = "keep", merge_slashes = false }
+path_policy = { encoded_delimiters = "keep" }
 
 [[routes]]
 name = "all"

@@ -280,3 +280,41 @@ async fn ten_thousand_routes() {
     }
     assert_eq!(client.get("/r10000/x").await.status, 404);
 }
+
+/// `OPTIONS *` asks the gateway itself (RFC 9110 §9.3.7), whatever the routes.
+#[tokio::test]
+async fn options_of_the_gateway_itself() {
+    let (gateway, endpoint) = gateway(&[("all", "path = \"/*\"")]).await;
+    for line in ["OPTIONS * HTTP/1.1", "OPTIONS http://a HTTP/1.1"] {
+        let reply =
+            portcullis_e2e::RawClient::ask(gateway.addr(), format!("{line}\r\nHost: a\r\n\r\n")).await;
+        let own = line.contains('*');
+        assert_eq!(reply.status, if own { 204 } else { 200 }, "{line}");
+        assert_eq!(reply.header("allow").contains("OPTIONS"), own, "{line}");
+    }
+    assert_eq!(endpoint.count(), 1);
+    let other = portcullis_e2e::RawClient::ask(gateway.addr(), "GET * HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!((other.status, endpoint.count()), (400, 1));
+}
+
+/// `TRACE` shows credentials to scripts: only where a rule names it.
+#[tokio::test]
+async fn trace_only_by_name() {
+    let (gateway, endpoint) =
+        gateway(&[("all", "path = \"/*\""), ("trace", "path = \"/trace\"\nmethods = [\"TRACE\"]")]).await;
+    let refused = ask(&gateway, "TRACE", "/x", &[]).await;
+    assert_eq!((refused.status, endpoint.count()), (405, 0));
+    assert!(refused.header("allow").contains("GET") && !refused.header("allow").contains("TRACE"));
+    assert_eq!(ask(&gateway, "TRACE", "/trace", &[]).await.header("x-route"), "trace");
+}
+
+/// A request line of four words is none (400), not a version that is unknown.
+#[tokio::test]
+async fn a_space_in_the_target_is_400() {
+    let (gateway, endpoint) = gateway(&[("all", "path = \"/*\"")]).await;
+    for (line, status) in [("GET /a b HTTP/1.1", 400), ("GET /a HTTP/1.9", 505)] {
+        let reply =
+            portcullis_e2e::RawClient::ask(gateway.addr(), format!("{line}\r\nHost: a\r\n\r\n")).await;
+        assert_eq!((reply.status, endpoint.count()), (status, 0), "{line}");
+    }
+}

@@ -320,3 +320,68 @@ async fn pool_idle() {
     assert_eq!(gateway.get("/").await.status, 200);
     portcullis_e2e::bounded(SOON, "the pooled connection to be closed", was_left.recv()).await.unwrap();
 }
+
+/// An idle HTTP/2 connection to an endpoint, too.
+#[tokio::test]
+async fn pool_idle_over_h2() {
+    let endpoint = Endpoint::named("a").await;
+    let extra = "pool = { idle_timeout = \"300ms\" }";
+    let gateway = with_listener("", &endpoint.url_as("h2c"), extra).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    let open = || async {
+        let services = gateway.admin_get("/api/services").await.json();
+        services["services"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|service| service["endpoints"][0]["connections"] == 1)
+    };
+    assert!(open().await, "it is kept at first");
+    portcullis_e2e::within(LONG, "the connection to be closed", || async { !open().await }).await;
+    assert_eq!(gateway.get("/").await.status, 200, "and made anew when it is needed");
+    assert_eq!(endpoint.accepted(), 2);
+}
+
+/// What is silent by nature has a time of its own: `body_idle` does not cut events, `stream_idle` does.
+#[tokio::test]
+async fn stream_idle() {
+    let script = Script::start(|mut conversation| async move {
+        conversation.head().await;
+        conversation.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        conversation.write("data: 2\n\n").await;
+        conversation.hang().await;
+    })
+    .await;
+    let service = "timeouts = { body_idle = \"200ms\", stream_idle = \"200ms\" }";
+    let route = "service = \"app\"\ntimeouts = { stream_idle = \"3s\" }\n";
+    for (text, events) in
+        [(crate::one(service), 1), (crate::one(service).replace("service = \"app\"\n", route), 2)]
+    {
+        let gateway = Setup::new(&text).set("app", script.url()).start().await;
+        for version in [Version::H1, Version::H2] {
+            let mut client = Client::plain(version, gateway.addr()).await;
+            let request = http::Request::get("/").body(portcullis_e2e::client::empty()).unwrap();
+            let mut answer = client.send(request).await;
+            assert_eq!(answer.status(), 200);
+            let mut got = String::new();
+            while let Some(Ok(frame)) = http_body_util::BodyExt::frame(&mut answer).await {
+                got.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+            }
+            assert_eq!(got.matches("data:").count(), events, "{version:?} {got:?}");
+        }
+    }
+}
+
+/// A route may choose how long its tunnels are silent.
+#[tokio::test]
+async fn tunnel_idle_of_a_route() {
+    use futures_util::StreamExt;
+    let echo = portcullis_e2e::websocket::Echo::start().await;
+    let route = "service = \"app\"\ntimeouts = { tunnel_idle = \"300ms\" }\n";
+    let text = crate::one("").replace("service = \"app\"\n", route);
+    let gateway = Setup::new(&text).set("app", echo.endpoint.url()).start().await;
+    let mut socket = portcullis_e2e::websocket::connect(gateway.addr(), "/ws").await.unwrap();
+    let end = portcullis_e2e::bounded(SOON, "the tunnel to be closed", socket.next()).await;
+    assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+}

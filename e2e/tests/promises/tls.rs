@@ -246,3 +246,63 @@ async fn expiry_is_in_the_metrics() {
     })
     .await;
 }
+
+/// A connection made for one host does not serve another that has a certificate of its own (421, RFC 9110 §7.4); hosts
+/// that share a certificate share connections.
+#[tokio::test]
+async fn hosts_of_another_certificate_are_misdirected() {
+    let tls = start("", None).await;
+    for (name, host, status) in [
+        ("shop.example", "shop.example", 200),
+        ("shop.example", "WWW.shop.example:443", 200),
+        ("shop.example", "a.wild.example", 421),
+        ("shop.example", "default.example", 421),
+        ("default.example", "shop.example", 421),
+        ("a.wild.example", "b.wild.example", 200),
+        // No certificate is for it: a connection of its own would be no better.
+        ("shop.example", "unknown.example", 200),
+    ] {
+        for alpn in ["h2", "http/1.1"] {
+            let mut config = tls.authority.client(&[alpn]);
+            config.dangerous().set_certificate_verifier(std::sync::Arc::new(trusting::Anything));
+            let mut client = Client::tls(tls.gateway.addr(), name, config).await.unwrap();
+            let request = http::Request::get("/").header("host", host);
+            let reply = client.fetch(request.body(portcullis_e2e::client::empty()).unwrap()).await;
+            assert_eq!(reply.status, status, "{name} {host} {alpn}: {}", reply.text());
+        }
+    }
+}
+
+/// In plaintext there is no such question.
+#[tokio::test]
+async fn hosts_in_plaintext_are_never_misdirected() {
+    let endpoint = Endpoint::named("a").await;
+    let gateway = Setup::new(&crate::one("")).set("app", endpoint.url()).start().await;
+    let mut client = Client::h2(gateway.addr()).await;
+    for host in ["shop.example", "a.wild.example"] {
+        let request = http::Request::get("/").header("host", host);
+        let reply = client.fetch(request.body(portcullis_e2e::client::empty()).unwrap()).await;
+        assert_eq!(reply.status, 200, "{host}");
+    }
+}
+
+/// `https` is not asked for in plaintext (RFC 9110 §7.4), unless a trusted proxy has ended the TLS.
+#[tokio::test]
+async fn https_over_plaintext_is_misdirected() {
+    let endpoint = Endpoint::named("a").await;
+    for (proxies, status) in [("", 421), ("\"127.0.0.1\"", 200)] {
+        let text = format!(
+            "[listeners.web]\naddress = \"127.0.0.1:{{port}}\"\ntrusted_proxies = [{proxies}]\n\n\
+             [admin]\naddress = \"127.0.0.1:{{admin}}\"\n{}",
+            crate::one("")
+        );
+        let gateway = Setup::whole("gateway.toml", &text).set("app", endpoint.url()).start().await;
+        let raw = "GET https://shop.example/ HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+        assert_eq!(portcullis_e2e::RawClient::ask(gateway.addr(), raw).await.status, status);
+        for (scheme, status) in [("https", status), ("http", 200)] {
+            let stream = tokio::net::TcpStream::connect(gateway.addr()).await.unwrap();
+            let mut client = Client::over(Version::H2, stream, "shop.example".into(), scheme).await.unwrap();
+            assert_eq!(client.get("/").await.status, status, "{scheme} {proxies}");
+        }
+    }
+}

@@ -80,6 +80,7 @@ pub(super) fn service_timeouts(own: &written::ServiceTimeouts, all: &written::Ti
         response_header: first([&own.response_header, &all.response_header], seconds(60)),
         body_idle: first([&own.body_idle, &all.body_idle], seconds(60)),
         write_idle: first([&own.write_idle, &all.write_idle], seconds(30)),
+        stream_idle: first([&own.stream_idle, &all.stream_idle], seconds(3600)),
         tunnel_idle: first([&own.tunnel_idle, &all.tunnel_idle], seconds(3600)),
     }
 }

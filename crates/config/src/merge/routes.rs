@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostic::{Code, suggestion},
     document::{Node, Path, Value},
-    model::{Name, Route, Target},
+    model::{Doubtful, Name, Route, Target},
     rule::PathTemplate,
     scalar,
     written::{self, MiddlewareUse},
@@ -101,11 +101,30 @@ impl Merger<'_> {
             response_header_timeout: written.timeouts.response_header.map(|lit| lit.0),
             body_bytes: written.limits.body_bytes.map(|lit| lit.0.0),
             body_idle_timeout: written.timeouts.body_idle.map(|lit| lit.0),
-            path: written.path_policy.as_ref().map(defaults::path_policy),
+            stream_idle_timeout: written.timeouts.stream_idle.map(|lit| lit.0),
+            tunnel_idle_timeout: written.timeouts.tunnel_idle.map(|lit| lit.0),
+            encoded_delimiters: self.route_path_policy(source, path, written),
             pass_host: written.pass_host,
             origin: source.origin(path),
         };
         self.routes.push(route);
+    }
+
+    /// What a route may say about paths. Slashes are merged (or not) before there is a route.
+    fn route_path_policy(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: &written::Route,
+    ) -> Option<Doubtful> {
+        let policy = written.path_policy.as_ref()?;
+        if policy.merge_slashes.is_some() {
+            let message = "slashes are merged before the route is chosen: a route cannot choose it";
+            let help = "write `path_policy.merge_slashes` at the listener";
+            let path = path.key("path_policy").key("merge_slashes");
+            self.error(source, &path, Code::BadValue, message, help);
+        }
+        policy.encoded_delimiters.map(|lit| lit.0)
     }
 
     fn route_listeners(&mut self, source: &Source, path: &Path, written: &written::Route) -> Vec<Name> {

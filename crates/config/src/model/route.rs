@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Name, Origin, PathPolicy};
+use super::{Doubtful, Name, Origin};
 use crate::{human, rule::Rule};
 
 /// A rule that chooses a service, with an ordered list of middlewares.
@@ -38,8 +38,14 @@ pub struct Route {
     /// Overrides the listener's.
     #[serde(serialize_with = "human::maybe_time")]
     pub body_idle_timeout: Option<Duration>,
-    /// Overrides of the listener's path policy.
-    pub path: Option<PathPolicy>,
+    /// Overrides the service's: a tunnel without a byte either way; zero = unbounded.
+    #[serde(serialize_with = "human::maybe_time")]
+    pub tunnel_idle_timeout: Option<Duration>,
+    /// Overrides the service's: server-sent events and gRPC; zero = unbounded.
+    #[serde(serialize_with = "human::maybe_time")]
+    pub stream_idle_timeout: Option<Duration>,
+    /// Overrides the listener's.
+    pub encoded_delimiters: Option<Doubtful>,
     /// `Host` forwarded as it came, or the endpoint's own authority; overrides the service's.
     pub pass_host: Option<bool>,
     /// Where it was written (`routes[3]` of which file), for findings and for the admin API.

@@ -169,6 +169,9 @@ pub struct ServiceTimeouts {
     /// A write of the request that makes no progress. Default 30 s.
     #[serde(serialize_with = "human::time")]
     pub write_idle: Duration,
+    /// Between two reads of a stream: server-sent events, gRPC. Default 1 h; zero = unbounded.
+    #[serde(serialize_with = "human::time")]
+    pub stream_idle: Duration,
     /// A tunnel (WebSocket) without a byte either way. Default 1 h; zero = unbounded.
     #[serde(serialize_with = "human::time")]
     pub tunnel_idle: Duration,

@@ -39,6 +39,18 @@ pub struct RouteLimits {
     pub body_bytes: Option<Lit<MaybeSize>>,
 }
 
+/// What a route says about paths about which servers disagree. Whether slashes are merged is its listener's choice.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoutePathPolicy {
+    /// Known, so that it can be refused with the reason: it is a listener's.
+    #[schemars(skip)]
+    pub merge_slashes: Option<bool>,
+    /// `%2F`, `%5C`, `%3B`, `%25`, `%3F` and `%23` in a path: `reject` (400) or `keep` as they are. Default: the
+    /// listener's.
+    pub encoded_delimiters: Option<Lit<Doubtful>>,
+}
+
 /// What happens to paths about which servers disagree.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -26,7 +26,7 @@ use serde::Deserialize;
 pub use admin::Admin;
 pub use error_page::ErrorPage;
 pub use health::{HealthCheck, PassiveHealth, ProbeKind};
-pub use limits::{Limits, PathPolicy, RouteLimits};
+pub use limits::{Limits, PathPolicy, RouteLimits, RoutePathPolicy};
 pub use listener::{Listener, ProxiedPeers};
 pub use literal::{Lit, Literal, OneOrMany, OrTable};
 pub use middleware::{Middleware, MiddlewareUse, Settings};

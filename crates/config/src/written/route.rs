@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Lit, MiddlewareUse, OneOrMany, OrTable, PathPolicy, RouteLimits, RouteTimeouts, Service,
+    Lit, MiddlewareUse, OneOrMany, OrTable, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};
@@ -61,7 +61,7 @@ pub struct Route {
     #[serde(default)]
     pub limits: RouteLimits,
     /// What to do with doubtful paths. Default: the listener's.
-    pub path_policy: Option<PathPolicy>,
+    pub path_policy: Option<RoutePathPolicy>,
     /// Send `Host` as it came (true) or the endpoint's own (false). Default: the service's.
     pub pass_host: Option<bool>,
 }

@@ -31,6 +31,9 @@ pub struct Timeouts {
     pub connect: Option<Lit<Duration>>,
     /// From the request sent to the head of the answer. Default 60 s.
     pub response_header: Option<Lit<Duration>>,
+    /// Between two reads of an answer that is a stream (server-sent events, gRPC), where `body_idle` would cut what is only
+    /// silent; 0 means unbounded. Default 1 h.
+    pub stream_idle: Option<Lit<Duration>>,
     /// A tunnel (WebSocket) without a byte either way; 0 means unbounded. Default 1 h.
     pub tunnel_idle: Option<Lit<Duration>>,
     /// From the arrival of a request to the last byte of its answer; 0 means unbounded. Default: unbounded.
@@ -71,6 +74,9 @@ pub struct ServiceTimeouts {
     pub body_idle: Option<Lit<Duration>>,
     /// A write of the request that makes no progress. Default 30 s.
     pub write_idle: Option<Lit<Duration>>,
+    /// Between two reads of an answer that is a stream (server-sent events, gRPC), where `body_idle` would cut what is only
+    /// silent; 0 means unbounded. Default 1 h.
+    pub stream_idle: Option<Lit<Duration>>,
     /// A tunnel (WebSocket) without a byte either way; 0 means unbounded. Default 1 h.
     pub tunnel_idle: Option<Lit<Duration>>,
 }
@@ -85,4 +91,8 @@ pub struct RouteTimeouts {
     pub response_header: Option<Lit<Duration>>,
     /// Between two reads of a request's body.
     pub body_idle: Option<Lit<Duration>>,
+    /// Between two reads of an answer that is a stream (server-sent events, gRPC); 0 means unbounded.
+    pub stream_idle: Option<Lit<Duration>>,
+    /// A tunnel (WebSocket) without a byte either way; 0 means unbounded.
+    pub tunnel_idle: Option<Lit<Duration>>,
 }

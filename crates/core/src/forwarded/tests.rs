@@ -295,3 +295,29 @@ fn nothing_an_untrusted_client_sends_changes_what_is_said() {
         assert_eq!(field(&x, "forwarded").as_deref(), Some(forwarded), "{fields:?}");
     }
 }
+
+#[test]
+fn an_untrusted_peers_request_id_is_taken_aside() {
+    let mut x =
+        exchange(false, &[("X-Request-ID", "mine"), ("X_Request_Id", "mine"), ("x.request.id", "mine")]);
+    arrive(&mut x);
+    assert!(x.request.fields.is_empty(), "{:?}", x.request.fields);
+    assert_eq!(x.claimed_id.as_deref(), Some("mine"));
+    let mut doubled = exchange(false, &[("X-Request-Id", "a"), ("X-Request-Id", "b")]);
+    arrive(&mut doubled);
+    assert!(doubled.request.fields.is_empty() && doubled.claimed_id.is_none());
+    let mut trusted = exchange(true, &[("X-Request-Id", "theirs")]);
+    arrive(&mut trusted);
+    assert_eq!(field(&trusted, "x-request-id").as_deref(), Some("theirs"));
+}
+
+/// CVE-2016-5385 ("httpoxy"): not even a proxy that we trust has a use for it.
+#[test]
+fn proxy_is_no_field() {
+    for trusted in [false, true] {
+        let mut x = exchange(trusted, &[("Proxy", "http://evil"), ("pRoXy", "b"), ("X-Proxy", "kept")]);
+        arrive(&mut x);
+        assert_eq!(field(&x, "proxy"), None);
+        assert_eq!(field(&x, "x-proxy").as_deref(), Some("kept"));
+    }
+}

@@ -24,14 +24,11 @@ use std::{
 };
 
 use portcullis_core::{
-    balance::{Balancer, Pick, Seen},
+    balance::{Balancer, CLIENT_GONE, Pick, Seen},
     endpoint::{Endpoint, EndpointState},
 };
 
 use super::{Place, at_share, shares::Shares};
-
-/// The status to report when the client left before the answer.
-pub const CLIENT_GONE: u16 = 499;
 
 /// The time after which an observation counts e times less.
 const DECAY: Duration = Duration::from_secs(10);

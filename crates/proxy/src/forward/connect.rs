@@ -16,6 +16,7 @@ use crate::{
     h2::client::H2Client,
     io::Io,
     proxy_protocol::{self, Ends},
+    tls,
 };
 
 /// A connection of either version.
@@ -72,7 +73,11 @@ async fn establish(
             } else {
                 vec![b"http/1.1".to_vec()]
             };
-            let stream = connector.with_alpn(alpn).connect(name.clone(), stream).await.map_err(tls_error)?;
+            let stream = connector
+                .with_alpn(alpn)
+                .connect(name.clone(), stream)
+                .await
+                .map_err(|error| tls::handshake_error(&error))?;
             let chose_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             upstream.pools.speaks_h2.store(chose_h2, Relaxed);
             if h2_asked && !chose_h2 {
@@ -120,14 +125,5 @@ fn refused(error: io::Error) -> Error {
         io::ErrorKind::TimedOut => Kind::ConnectTimeout,
         _ => Kind::ConnectFailed,
     };
-    Error::because(kind, error.to_string())
-}
-
-fn tls_error(error: io::Error) -> Error {
-    let certificate =
-        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|inner| {
-            matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-        });
-    let kind = if certificate { Kind::TlsCertificate } else { Kind::TlsProtocol };
     Error::because(kind, error.to_string())
 }

@@ -9,13 +9,14 @@ use std::{
 use http::Method;
 use portcullis_core::{
     Answer, Error, Exchange, Kind,
-    balance::{Pick, Seen},
+    balance::{CLIENT_GONE, Pick, Seen},
     exchange::{ClientLink, Connection},
 };
 
 use crate::{
     clock::Watch,
     h1::client::{self, Ask, Failed},
+    health::passive,
     runtime::{Route, Runtime, Service},
     worker::Worker,
 };
@@ -90,7 +91,8 @@ pub async fn forward(
         way.endpoint = Some(index);
         way.attempts += 1;
         let result = attempt(forward, x, index, now, way).await;
-        service.observe(forward.worker.index, index, &result, way.first_byte, now);
+        let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
+        service.observe(forward.worker.index, index, &result, latency, now);
         match result {
             Ok(mut answer) => {
                 if let Some(cookie) =
@@ -269,20 +271,26 @@ impl Service {
             return;
         };
         let now = started + latency;
-        let status = result.as_ref().ok().map(|answer| answer.status.as_u16());
-        match result {
-            Ok(answer) => upstream.metrics.answered(worker, answer.status.as_u16(), latency),
-            Err(error) if error.fault() == portcullis_core::Fault::Upstream => {
-                endpoint.state.failures.fetch_add(1, Relaxed);
-                upstream.metrics.failed(worker, error.kind, latency);
+        let outcome = result.as_ref().map(|answer| answer.status.as_u16()).map_err(|error| error.kind);
+        let status = match outcome {
+            Ok(status) => {
+                upstream.metrics.answered(worker, status, latency);
+                Some(status)
             }
-            // The client left or broke its own request: that says nothing about the endpoint.
-            Err(_) => return,
-        }
+            Err(kind) if kind.fault() == portcullis_core::Fault::Upstream => {
+                upstream.metrics.failed(worker, kind, latency);
+                None
+            }
+            // The client left or broke its own request: all that says about the endpoint is that it took this long.
+            Err(_) => Some(CLIENT_GONE),
+        };
         self.balancer.observe(endpoint, &Seen { latency, status, now });
-        if let Some(passive) = &self.passive {
-            let outcome = result.as_ref().map(|answer| answer.status.as_u16()).map_err(|error| error.kind);
-            passive.observe(&self.endpoints, index, outcome, now);
+        let is_failure = match &self.passive {
+            Some(passive) => passive.observe(&self.endpoints, index, outcome, now),
+            None => outcome.is_err_and(passive::is_failure),
+        };
+        if is_failure {
+            endpoint.state.failures.fetch_add(1, Relaxed);
         }
     }
 

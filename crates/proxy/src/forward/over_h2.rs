@@ -9,7 +9,7 @@ use crate::{
     h1::client::{Ask, Failed},
     h2::client::H2Client,
 };
-use portcullis_config::model::Scheme;
+use portcullis_config::model::{Scheme, ServiceTimeouts};
 
 /// Sends a request over an HTTP/2 connection.
 ///
@@ -23,10 +23,14 @@ pub async fn send(
     host: Option<&str>,
 ) -> Result<Answer, Failed> {
     let head = head(upstream, x, host).map_err(|error| Failed { error, stale: false })?;
+    let timeouts = ServiceTimeouts {
+        stream_idle: forward.route.stream_idle_timeout.unwrap_or(upstream.timeouts.stream_idle),
+        ..upstream.timeouts
+    };
     let ask = Ask {
         host,
         base: &upstream.base_path,
-        timeouts: &upstream.timeouts,
+        timeouts: &timeouts,
         response_header: forward.route.response_header_timeout.unwrap_or(upstream.timeouts.response_header),
         client_body_idle: forward.client_body_idle,
         watch: forward.watch,

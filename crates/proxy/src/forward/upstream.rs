@@ -189,9 +189,14 @@ impl Pools {
             .count();
         let mut closed: Vec<_> = shard.idle.drain(..old).collect();
         closed.extend(shard.idle.extract_if(.., |(conn, _)| is_orphan(&conn.whose)));
-        shard.h2.retain(|(conn, whose)| conn.is_usable() && !is_orphan(whose));
+        // Whoever has just taken one still holds it; it only is nobody else's any more.
+        let is_over = |client: &H2Client| {
+            !client.is_usable() || client.idle_for().is_some_and(|idle| idle >= idle_timeout)
+        };
+        let ended: Vec<_> =
+            shard.h2.extract_if(.., |(client, whose)| is_over(client) || is_orphan(whose)).collect();
         drop(shard);
-        drop(closed);
+        drop((closed, ended));
     }
 }
 

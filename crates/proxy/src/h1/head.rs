@@ -81,7 +81,7 @@ pub fn request(head: &[u8], most: usize) -> Result<RequestHead, Error> {
     match parsed.parse_with_uninit_headers(head, slots) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(Error::because(Kind::BadRequest, "head ends before its end")),
-        Err(error) => return Err(request_error(error)),
+        Err(error) => return Err(request_error(error, head)),
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Error::new(Kind::BadRequest));
@@ -145,12 +145,23 @@ pub fn trailers(section: &[u8]) -> Result<Fields, Error> {
     Ok(fields)
 }
 
-fn request_error(error: httparse::Error) -> Error {
+fn request_error(error: httparse::Error, head: &[u8]) -> Error {
     match error {
         httparse::Error::TooManyHeaders => Error::new(Kind::HeadersTooLarge),
+        // A space in the target makes the rest of it look like a version.
+        httparse::Error::Version if !names_a_version(head) => {
+            Error::because(Kind::BadRequest, "the request line is not of three words")
+        }
         httparse::Error::Version => Error::new(Kind::VersionNotSupported),
         other => Error::because(Kind::BadRequest, other.to_string()),
     }
+}
+
+/// Is the third word of the request line, and its last, a version of HTTP?
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    words.next().is_some_and(|word| word.starts_with(b"HTTP/")) && words.next().is_none()
 }
 
 fn push_all(head: &[u8], parsed: &[httparse::Header<'_>], fields: &mut Fields) {
@@ -207,6 +218,9 @@ mod tests {
             "GET / HTTP/1.1 \r\n\r\n",
             "GET\t/ HTTP/1.1\r\n\r\n",
             "G@T / HTTP/1.1\r\n\r\n",
+            "GET /a b HTTP/1.1\r\n\r\n",
+            "GET /a HTTP/1.1 HTTP/1.1\r\n\r\n",
+            "GET / JTTP/1.1\r\n\r\n",
         ] {
             assert!(matches!(read(bad), Err(Kind::BadRequest)), "{bad:?}: {:?}", read(bad));
         }

@@ -10,9 +10,7 @@ use std::{
 
 use http::{Method, StatusCode};
 use portcullis_config::model::ListenerTimeouts;
-use portcullis_core::{
-    Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, Request, answer::Tunnel,
-};
+use portcullis_core::{Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, answer::Tunnel};
 use tokio::io::AsyncWrite;
 
 use super::{
@@ -29,6 +27,7 @@ use crate::{
     forward::tunnel,
     io::{Io, poll_write_all},
     listen::{Cancelled, Drain},
+    refused,
     runtime::{Listener, Runtime},
     serve::serve,
     ticket::{TAKES_NOTHING, Ticket},
@@ -290,7 +289,8 @@ impl Server {
         let Some(runtime) = self.worker.runtime() else { return };
         let Some(listener) = runtime.listeners.get(&self.connection.listener).cloned() else { return };
         listener.metrics.refused(error.mapping().slug);
-        let request = Request::new(Method::GET);
+        let request = refused::of_head(self.link.lock().input.unread());
+        let to_head = request.method == Method::HEAD;
         let x = Exchange::new(request, self.connection.clone(), self.link.clone(), std::time::Instant::now());
         let mut ticket = Ticket::begin(self.worker.index, runtime.clone(), x);
         ticket.blame(&error);
@@ -298,7 +298,7 @@ impl Server {
         ticket.status = answer.status.as_u16();
         self.patience = Patience::of(&listener.settings.timeouts);
         self.link.lock().body = super::incoming::Left::Broken;
-        self.write(answer, ticket, Writing { to_head: false, http_10: false, keep: false }).await;
+        self.write(answer, ticket, Writing { to_head, http_10: false, keep: false }).await;
     }
 
     /// Writes an answer; true when the connection can go on.
@@ -618,6 +618,10 @@ fn read(
     let expects_continue = expects_continue(&head.fields, http_10)? && has_body;
     let target = bytes.get(head.target.start as usize..head.target.end as usize).unwrap_or_default();
     let mut request = arrive::request(head.method, target, None, head.fields, &listener)?;
+    if !matches!(target.first(), Some(b'/' | b'*')) {
+        let scheme = memchr::memchr(b':', target).and_then(|end| target.get(..end));
+        arrive::check_scheme(scheme.unwrap_or_default(), connection)?;
+    }
     request.upgrade = upgrade;
     request.expects_continue = expects_continue;
     let x = Exchange::new(request, connection.clone(), link.clone(), std::time::Instant::now());
@@ -657,7 +661,7 @@ mod tests {
     async fn the_state_of_a_connection_stays_small() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let x = Exchange::for_test(Request::new(Method::GET));
+        let x = Exchange::for_test(portcullis_core::Request::new(Method::GET));
         let serving =
             serve_connection(Io::Tcp(stream), Worker::new(0), x.connection.clone(), Drain::default());
         let size = std::mem::size_of_val(&serving);

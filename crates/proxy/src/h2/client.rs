@@ -178,7 +178,7 @@ impl H2Client {
             Body::Stream(_) => None,
         };
         let upload = (!is_whole).then(|| Outbound::new(stream, std::mem::take(&mut x.request.body)));
-        let idle_client = if is_grpc { ask.response_header } else { ask.client_body_idle };
+        let idle_client = if is_grpc { ask.timeouts.stream_idle } else { ask.client_body_idle };
         Ok(Call {
             response,
             hold: x.request.expects_continue && upload.is_some(),
@@ -241,8 +241,8 @@ struct Call {
     is_lost: bool,
     /// The body waits for the endpoint to want it.
     hold: bool,
-    /// Between two reads of the request's body. A gRPC client may be silent for as long as it likes while its stream
-    /// is open: there the answer's deadline takes its place.
+    /// Between two reads of the request's body. A gRPC client may be silent while its stream is open: there it is the
+    /// time for streams.
     idle_client: Duration,
     active: Active,
     /// What the deadline was set for, and the progress at that time.

@@ -28,14 +28,56 @@ pub(super) struct Outbound {
     pub(super) is_spent: bool,
 }
 
+/// What was there of a body before its head had left.
+#[derive(Default)]
+pub(super) struct Begun {
+    piece: Bytes,
+    next: Next,
+}
+
+impl Begun {
+    /// Takes what is there: a piece, and after a small one what follows it.
+    ///
+    /// # Errors
+    /// The body is broken.
+    pub(super) fn pull(&mut self, cx: &mut Context<'_>, body: &mut Body) -> Result<(), Error> {
+        while self.piece.len() < SMALL && matches!(self.next, Next::Unknown) {
+            if body.remaining() == Some(0) {
+                self.next = Next::End;
+                break;
+            }
+            let Poll::Ready(frame) = body.poll_frame(cx) else { break };
+            match Next::of(frame) {
+                Next::Error(error) => return Err(error),
+                Next::Piece(piece) if self.piece.is_empty() => self.piece = piece,
+                next => self.next = next,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What comes behind the piece in hand.
+#[derive(Default)]
 enum Next {
     /// Not known yet.
+    #[default]
     Unknown,
     Piece(Bytes),
     Trailers(Fields),
     End,
     Error(Error),
+}
+
+impl Next {
+    fn of(frame: Option<Result<Frame, Error>>) -> Next {
+        match frame {
+            Some(Ok(Frame::Data(data))) => Next::Piece(data),
+            Some(Ok(Frame::Trailers(trailers))) => Next::Trailers(trailers),
+            Some(Err(error)) => Next::Error(error),
+            None => Next::End,
+        }
+    }
 }
 
 /// What is being waited for.
@@ -67,6 +109,12 @@ impl Outbound {
             waits: Waits::Source,
             is_spent: false,
         }
+    }
+
+    /// A body of which some was taken already.
+    pub(super) fn begun(stream: SendStream<Bytes>, body: Body, begun: Begun) -> Outbound {
+        let Begun { piece, next } = begun;
+        Outbound { piece, next, is_spent: true, ..Outbound::new(stream, body) }
     }
 
     /// The stream.
@@ -117,12 +165,7 @@ impl Outbound {
     fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let frame = std::task::ready!(self.body.poll_frame(cx));
         self.is_spent = true;
-        Poll::Ready(match frame {
-            Some(Ok(Frame::Data(data))) => Next::Piece(data),
-            Some(Ok(Frame::Trailers(trailers))) => Next::Trailers(trailers),
-            Some(Err(error)) => Next::Error(error),
-            None => Next::End,
-        })
+        Poll::Ready(Next::of(frame))
     }
 
     /// Learns what follows the piece in hand, where that is free: then the last piece ends the stream itself.

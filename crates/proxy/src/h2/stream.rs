@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use portcullis_config::model::ListenerTimeouts;
 use portcullis_core::{
     Answer, Body, Connection, Error, Exchange, Frame, Kind, Known, Request, Stream, answer::Tunnel,
@@ -23,7 +23,7 @@ use super::{
     head,
     inbound::Inbound,
     link::Link,
-    outbound::{Cut, Outbound, Waits},
+    outbound::{Begun, Cut, Outbound, Waits},
     side::Side,
 };
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
     date,
     forward::tunnel,
     listen::Drain,
+    refused,
     runtime::{Listener, Runtime},
     serve::serve,
     ticket::{TAKES_NOTHING, Ticket},
@@ -118,12 +119,13 @@ pub(super) async fn run(share: Share, request: http::Request<RecvStream>, mut re
     };
     let turn =
         Turn { shared, watch, link: Arc::new(Link::new(respond)), timeouts: listener.settings.timeouts };
-    match turn.arrive(request, &listener) {
+    let (head, body) = request.into_parts();
+    match turn.arrive(&head, body, &listener) {
         Ok(arrived) => {
             drop(listener);
             turn.answer(runtime, arrived).await;
         }
-        Err(error) => turn.refuse(&runtime, &listener, &error).await,
+        Err(error) => turn.refuse(&runtime, &listener, refused::of_parts(&head), &error).await,
     }
 }
 
@@ -142,8 +144,7 @@ struct Arrived {
 }
 
 impl Turn<'_> {
-    fn arrive(&self, request: http::Request<RecvStream>, listener: &Listener) -> Result<Arrived, Error> {
-        let (head, stream) = request.into_parts();
+    fn arrive(&self, head: &Parts, stream: RecvStream, listener: &Listener) -> Result<Arrived, Error> {
         let fields = head::request_fields(&head.headers, listener.settings.limits.header_count)?;
         let expects = match fields.known(Known::Expect) {
             Some(value) if value.eq_ignore_ascii_case(b"100-continue") => true,
@@ -156,7 +157,7 @@ impl Turn<'_> {
             Some(_) => return Err(Error::because(Kind::NotImplemented, ":protocol")),
             None => None,
         };
-        let method = if upgrade.is_some() { Method::GET } else { head.method };
+        let method = if upgrade.is_some() { Method::GET } else { head.method.clone() };
         if method != Method::CONNECT {
             // As the URL of an HTTP/1.1 request line is judged. (`h2` keeps no scheme without authority.)
             let has_authority = head.uri.authority().is_some();
@@ -174,6 +175,9 @@ impl Turn<'_> {
         }
         let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
         let mut request = arrive::request(method, target.as_bytes(), authority, fields, listener)?;
+        if let Some(scheme) = head.uri.scheme_str() {
+            arrive::check_scheme(scheme.as_bytes(), &self.shared.connection)?;
+        }
         request.upgrade = upgrade.map(Into::into);
         let inbound = Inbound::new(stream, &head.headers);
         if upgrade.is_some() {
@@ -181,13 +185,17 @@ impl Turn<'_> {
         }
         if inbound.remaining() != Some(0) {
             request.expects_continue = expects;
+            // A gRPC stream says little for hours, and is bounded by its own time.
+            let is_grpc = request.fields.known(Known::ContentType).is_some_and(|value| {
+                value.get(..16).is_some_and(|v| v.eq_ignore_ascii_case(b"application/grpc"))
+            });
             request.body = Body::stream(Incoming {
                 inbound,
                 link: self.link.clone(),
                 expects,
                 since: None,
                 grace: self.timeouts.body_grace,
-                rate: self.timeouts.body_min_rate,
+                rate: if is_grpc { 0 } else { self.timeouts.body_min_rate },
             });
         }
         Ok(Arrived { request, tunnel: None })
@@ -222,22 +230,36 @@ impl Turn<'_> {
     }
 
     /// Answers what could not become a request.
-    async fn refuse(&self, runtime: &Arc<Runtime>, listener: &Listener, error: &Error) {
+    async fn refuse(&self, runtime: &Arc<Runtime>, listener: &Listener, request: Request, error: &Error) {
         listener.metrics.refused(error.mapping().slug);
-        let x = self.exchange(Request::new(Method::GET));
+        let to_head = request.method == Method::HEAD;
+        let x = self.exchange(request);
         let mut ticket = Ticket::begin(self.shared.worker.index, runtime.clone(), x);
         ticket.blame(error);
         let answer = runtime.pages.answer(&mut ticket.x, error);
-        self.write(answer, ticket, false).await;
+        self.write(answer, ticket, to_head).await;
     }
 
     fn received(&self) -> u64 {
         self.link.received.load(Relaxed)
     }
 
-    async fn write(&self, answer: Answer, mut ticket: Box<Ticket>, to_head: bool) {
+    async fn write(&self, mut answer: Answer, mut ticket: Box<Ticket>, to_head: bool) {
         ticket.status = answer.status.as_u16();
         let (head, is_whole) = self.head(&answer, to_head);
+        let mut begun = Begun::default();
+        if !is_whole {
+            // What has come of the body with the head may tell that there is no body: then no byte has left, and the
+            // client is told what happened instead.
+            let broken = poll_fn(|cx| Poll::Ready(begun.pull(cx, &mut answer.body))).await;
+            if let Err(error) = broken
+                && error.kind != Kind::ClientGone
+                && let Some(instead) = ticket.instead(&error)
+            {
+                drop(answer);
+                return Box::pin(self.write(instead, ticket, to_head)).await;
+            }
+        }
         let stream = match self.link.answer(head, is_whole) {
             Ok(stream) => stream,
             Err(_) => {
@@ -250,7 +272,7 @@ impl Turn<'_> {
             ticket.end(self.received(), 0, Ok(()));
             return;
         }
-        let mut outbound = Outbound::new(stream, answer.body);
+        let mut outbound = Outbound::begun(stream, answer.body, begun);
         let result = self.pump(&mut outbound, ticket.body_idle, ticket.total).await;
         if let Err(error) = &result {
             // The client must not take what it has for the whole (RFC 9113 §8.1).

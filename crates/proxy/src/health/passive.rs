@@ -85,17 +85,27 @@ impl Passive {
     pub fn counts(&self, outcome: Result<u16, Kind>) -> bool {
         match outcome {
             Ok(status) => self.statuses.contain(status),
-            // An endpoint that does not upgrade may be right to do so.
-            Err(Kind::NoEndpoints | Kind::NoHealthyEndpoints | Kind::UpgradeFailed) => false,
-            Err(kind) => kind.fault() == Fault::Upstream,
+            Err(kind) => is_failure(kind),
         }
     }
 
-    /// Told how each attempt at an endpoint ended. `endpoints` are those it was made for.
-    pub fn observe(&self, endpoints: &[Endpoint], index: usize, outcome: Result<u16, Kind>, now: Instant) {
-        if !self.counts(outcome) {
-            return;
+    /// Told how each attempt at an endpoint ended; tells whether that counts as a failure. `endpoints` are those it was
+    /// made for.
+    pub fn observe(
+        &self,
+        endpoints: &[Endpoint],
+        index: usize,
+        outcome: Result<u16, Kind>,
+        now: Instant,
+    ) -> bool {
+        let counts = self.counts(outcome);
+        if counts {
+            self.failed(endpoints, index, outcome, now);
         }
+        counts
+    }
+
+    fn failed(&self, endpoints: &[Endpoint], index: usize, outcome: Result<u16, Kind>, now: Instant) {
         let (Some(endpoint), Some(history)) = (endpoints.get(index), self.histories.get(index)) else {
             return;
         };
@@ -125,6 +135,15 @@ impl Passive {
     fn announce(&self, endpoint: &str, from: State, to: State, reason: &str) {
         let failures = if to == State::Ejected { self.failures as u32 } else { 0 };
         announce(&*self.watcher, &Change { service: &self.service, endpoint, from, to, reason, failures });
+    }
+}
+
+/// Is this error a failure of the endpoint it came from?
+pub fn is_failure(kind: Kind) -> bool {
+    match kind {
+        // An endpoint that does not upgrade may be right to do so.
+        Kind::NoEndpoints | Kind::NoHealthyEndpoints | Kind::UpgradeFailed => false,
+        kind => kind.fault() == Fault::Upstream,
     }
 }
 
@@ -279,7 +298,7 @@ mod tests {
 
         /// This endpoint fails at these times.
         fn fail(&self, passive: &Passive, index: usize, times: &[f64]) {
-            times.iter().for_each(|&t| passive.observe(&self.endpoints, index, FAILED, self.at(t)));
+            times.iter().for_each(|&t| _ = passive.observe(&self.endpoints, index, FAILED, self.at(t)));
         }
 
         fn ejected(&self) -> Vec<usize> {
@@ -330,7 +349,7 @@ mod tests {
             Err(Kind::NoHealthyEndpoints),
         ] {
             assert!(!passive.counts(passed), "{passed:?}");
-            (0..10).for_each(|_| passive.observe(&stage.endpoints, 0, passed, stage.start));
+            (0..10).for_each(|_| assert!(!passive.observe(&stage.endpoints, 0, passed, stage.start)));
         }
         assert_eq!(stage.ejected(), NONE);
     }

@@ -18,7 +18,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    h1, h2, io::Io, observe::ListenerMetrics, proxy_protocol::Ends, runtime::Listener, tls, worker::Worker,
+    h1, h2,
+    io::Io,
+    observe::ListenerMetrics,
+    proxy_protocol::Ends,
+    runtime::Listener,
+    tls::{self, ServerTls},
+    worker::Worker,
 };
 
 mod drain;
@@ -228,7 +234,7 @@ async fn connection(
             prepared: Default::default(),
         })
     };
-    let Some(config) = &listener.tls else {
+    let Some(ServerTls { config, .. }) = &listener.tls else {
         drop(listener);
         plaintext(stream, facts, &worker, drain.clone()).await;
         return;

@@ -286,12 +286,15 @@ impl Compiler<'_> {
             name: settings.name.clone(),
             middlewares: self.list(&object, &settings.middlewares, built),
             target,
-            rejects_delimiters: settings.path.map(|path| path.encoded_delimiters == Doubtful::Reject),
+            rejects_delimiters: settings.encoded_delimiters.map(|what| what == Doubtful::Reject),
             strip_prefix: settings.strip_prefix.clone(),
             total_timeout: settings.total_timeout,
             response_header_timeout: settings.response_header_timeout,
             body_bytes: settings.body_bytes,
             body_idle_timeout: settings.body_idle_timeout,
+            stream_idle_timeout: settings.stream_idle_timeout,
+            tunnel_idle_timeout: settings.tunnel_idle_timeout,
+            takes_trace: takes_trace(&settings.rule),
             pass_host: settings.pass_host,
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }
@@ -318,8 +321,7 @@ impl Compiler<'_> {
             .filter(|(_, route)| route.listeners.is_empty() || route.listeners.contains(&settings.name))
             .collect();
         let mut path = arrive::policy(settings.path);
-        let tolerant =
-            |route: &model::Route| route.path.is_some_and(|path| path.encoded_delimiters == Doubtful::Keep);
+        let tolerant = |route: &model::Route| route.encoded_delimiters == Some(Doubtful::Keep);
         if on_it.iter().any(|(_, route)| tolerant(route)) {
             path.delimiters = portcullis_core::path::Delimiters::Keep;
         }
@@ -339,7 +341,7 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        let tls = match settings.tls.as_ref().map(|tls| tls::server_config(tls, settings.http2)).transpose() {
+        let tls = match settings.tls.as_ref().map(|tls| tls::server_tls(tls, settings.http2)).transpose() {
             Ok(tls) => tls,
             Err(error) => {
                 self.problem(&*object, error);
@@ -374,6 +376,9 @@ impl Compiler<'_> {
             response_header_timeout: None,
             body_bytes: Some(Some(1 << 20)),
             body_idle_timeout: None,
+            stream_idle_timeout: None,
+            tunnel_idle_timeout: None,
+            takes_trace: false,
             pass_host: None,
             metrics: self.parts.metrics.route(&name, "_admin"),
         }));
@@ -406,6 +411,16 @@ fn authority(endpoint: &model::Endpoint) -> String {
             let own = if endpoint.scheme == model::Scheme::Https { 443 } else { 80 };
             if *port == own { host } else { format!("{host}:{port}") }
         }
+    }
+}
+
+/// Does a rule ask for `TRACE` by name?
+fn takes_trace(rule: &Rule) -> bool {
+    use portcullis_config::rule::Matcher;
+    match rule {
+        Rule::And(parts) | Rule::Or(parts) => parts.iter().any(takes_trace),
+        Rule::Match(Matcher::Method(method)) => &**method == "TRACE",
+        _ => false,
     }
 }
 

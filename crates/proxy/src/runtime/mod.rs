@@ -12,6 +12,7 @@ use crate::{
     observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
     pages::Pages,
     route::Router,
+    tls,
 };
 
 pub mod compile;
@@ -50,7 +51,7 @@ pub struct Listener {
     /// Asked before those of the route.
     pub middlewares: Vec<Asked>,
     /// TLS termination; `None` on plaintext.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<tls::ServerTls>,
     /// Counters.
     pub metrics: Arc<ListenerMetrics>,
     /// Metrics of requests that no route took.
@@ -87,6 +88,12 @@ pub struct Route {
     pub body_bytes: Option<Option<u64>>,
     /// See the model.
     pub body_idle_timeout: Option<Duration>,
+    /// See the model.
+    pub stream_idle_timeout: Option<Duration>,
+    /// See the model.
+    pub tunnel_idle_timeout: Option<Duration>,
+    /// `TRACE` reaches it, since its rule asks for that by name.
+    pub takes_trace: bool,
     /// Overrides the service's.
     pub pass_host: Option<bool>,
     /// Counters.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use portcullis_core::{Error, Kind, exchange::TlsFacts};
-use rustls::{CipherSuite, ProtocolVersion, crypto::CryptoProvider};
+use rustls::{CertificateError, CipherSuite, ProtocolVersion, crypto::CryptoProvider};
 
 mod certificate;
 mod client;
@@ -23,7 +23,8 @@ mod watched;
 mod tests;
 
 pub use client::{client_config, server_name};
-pub use server::server_config;
+pub use resolver::Names;
+pub use server::{ServerTls, server_tls};
 pub use watched::{Expiry, expiry, watch};
 
 /// Why TLS settings cannot be used.
@@ -91,8 +92,35 @@ pub fn handshake_error(error: &io::Error) -> Error {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
             Kind::TlsCertificate
         }
-        Some(_) => Kind::TlsProtocol,
-        None => Kind::ConnectFailed,
+        // What is no error of TLS itself: the endpoint hung up in the middle of the handshake.
+        _ => Kind::TlsProtocol,
     };
-    Error::because(kind, error.to_string()).unsent()
+    let detail = match tls {
+        Some(rustls::Error::InvalidCertificate(cause)) => plain_words(cause).map_or_else(
+            || error.to_string(),
+            |words| format!("the endpoint's certificate {words} ({cause})"),
+        ),
+        _ => error.to_string(),
+    };
+    Error::because(kind, detail).unsent()
+}
+
+/// What a refused certificate means, for people who have not read RFC 5280.
+fn plain_words(cause: &CertificateError) -> Option<&'static str> {
+    Some(match cause {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "is signed by no authority that this service trusts: see `tls.ca`"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "is not valid yet",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name: see `tls.server_name`"
+        }
+        // webpki's own errors are not among rustls's: only their text tells them apart.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "is an authority's (CA:TRUE), which may sign certificates but not stand for a server: give the endpoint \
+             one that this authority signed"
+        }
+        _ => return None,
+    })
 }

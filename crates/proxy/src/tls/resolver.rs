@@ -65,6 +65,34 @@ impl Resolver {
     }
 }
 
+/// The names that a listener's certificates are for.
+#[derive(Debug, Clone)]
+pub struct Names(Arc<Resolver>);
+
+impl Names {
+    pub(super) fn new(resolver: Arc<Resolver>) -> Names {
+        Names(resolver)
+    }
+
+    /// May a request for `host` be served on a connection that was made for `sni`? Not when another certificate than
+    /// the one shown is for that host (RFC 9110 §7.4): whoever checks what the connection was made for (a firewall, the
+    /// client itself) has checked another host. A certificate that is for both names serves both, which is what clients
+    /// that share a connection between hosts go by (RFC 9113 §9.1.1). Both names in lower case.
+    pub fn may_serve(&self, sni: &str, host: &str) -> bool {
+        if sni == host {
+            return true;
+        }
+        let table = self.0.table.load();
+        let Some(wanted) = table.of_name(host) else { return !self.0.strict };
+        let shown = table.of_name(sni).unwrap_or(&table.default);
+        wanted.iter().chain(table.of_wildcard(host).into_iter().flatten()).any(|key| is_among(shown, key))
+    }
+}
+
+fn is_among(keys: &[Arc<CertifiedKey>], key: &Arc<CertifiedKey>) -> bool {
+    keys.iter().any(|other| Arc::ptr_eq(other, key))
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let schemes = hello.signature_schemes();
@@ -117,6 +145,10 @@ impl Table {
     /// A wildcard stands for exactly one label (RFC 6125 §6.4.3). rustls hands names over in lower case.
     fn of_name(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         let name = name.strip_suffix('.').unwrap_or(name);
-        self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
+        self.exact.get(name).or_else(|| self.of_wildcard(name))
+    }
+
+    fn of_wildcard(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        self.wildcard.get(name.split_once('.')?.1)
     }
 }

@@ -13,7 +13,7 @@ use super::{
     TlsError,
     certificate::{parse_chain, read},
     provider,
-    resolver::Resolver,
+    resolver::{Names, Resolver},
     watched::{Watched, register},
 };
 
@@ -29,12 +29,21 @@ struct Made {
 
 static MADE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
 
+/// TLS as a listener speaks it.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// What rustls speaks it by.
+    pub config: Arc<ServerConfig>,
+    /// Whom its certificates are for.
+    pub names: Names,
+}
+
 /// The TLS of a listener. Equal settings give the same object for as long as it is in use, its certificates brought
 /// up to date.
 ///
 /// # Errors
 /// A file that cannot be read or used, a key that does not belong to its certificate, no certificate at all.
-pub fn server_config(settings: &ListenerTls, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_tls(settings: &ListenerTls, http2: bool) -> Result<ServerTls, TlsError> {
     let client_ca = settings.client_ca.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.retain(|one| one.config.strong_count() > 0);
@@ -44,7 +53,7 @@ pub fn server_config(settings: &ListenerTls, http2: bool) -> Result<Arc<ServerCo
         .and_then(|one| Some((one.config.upgrade()?, one.resolver.upgrade()?)));
     if let Some((config, resolver)) = known {
         resolver.refresh()?;
-        return Ok(config);
+        return Ok(ServerTls { config, names: Names::new(resolver) });
     }
     let resolver = Arc::new(Resolver::load(&settings.certificates, settings.strict_sni)?);
     let config = Arc::new(make(settings, http2, &client_ca, resolver.clone())?);
@@ -56,7 +65,7 @@ pub fn server_config(settings: &ListenerTls, http2: bool) -> Result<Arc<ServerCo
         config: Arc::downgrade(&config),
         resolver: Arc::downgrade(&resolver),
     });
-    Ok(config)
+    Ok(ServerTls { config, names: Names::new(resolver) })
 }
 
 fn make(

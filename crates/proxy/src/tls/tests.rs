@@ -8,7 +8,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{client_config, expiry, facts, handshake_error, server_config, server_name, watched::Watched};
+use super::{
+    TlsError, client_config, expiry, facts, handshake_error, server_name, server_tls, watched::Watched,
+};
 
 /// A folder with an authority of its own.
 struct Authority {
@@ -72,6 +74,10 @@ fn listener(certificates: Vec<CertificateFiles>) -> ListenerTls {
         client_ca: Vec::new(),
         client_cert_required: false,
     }
+}
+
+fn server_config(settings: &ListenerTls, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
+    server_tls(settings, http2).map(|tls| tls.config)
 }
 
 /// What both sides know after a handshake.
@@ -140,6 +146,69 @@ async fn the_certificate_is_chosen_by_name() {
         assert_eq!(met.facts.sni.as_deref(), Some(&*name.to_ascii_lowercase()));
         assert_eq!((met.facts.version, met.protocol.as_deref()), ("TLSv1.3", Some(&b"h2"[..])));
         assert!(met.facts.cipher.starts_with("TLS_"), "{}", met.facts.cipher);
+    }
+}
+
+#[test]
+fn a_connection_serves_the_hosts_of_its_certificate() {
+    let ca = Authority::new();
+    let first = ca.issue("first", &["first.example", "also.example"]);
+    let shop = ca.issue("shop", &["shop.example", "a.wild.example"]);
+    // The same names with another key: a client gets the one or the other.
+    let shop_too = ca.issue("shop-too", &["shop.example", "a.wild.example"]);
+    let wild = ca.issue("wild", &["*.wild.example"]);
+    let mut settings = listener(vec![first, shop, shop_too, wild]);
+    let names = server_tls(&settings, true).unwrap().names;
+    for (sni, host) in [
+        ("shop.example", "shop.example"),
+        ("first.example", "also.example"),
+        ("shop.example", "a.wild.example"),
+        // This certificate is for that host too, though another would have been chosen.
+        ("b.wild.example", "a.wild.example"),
+        // Strangers get the first certificate, so they share it.
+        ("unknown.example", "first.example"),
+        ("unknown.example", "unheard.example"),
+        // No certificate is for that host, and no other connection would do better.
+        ("shop.example", "unknown.example"),
+    ] {
+        assert!(names.may_serve(sni, host), "{sni} {host}");
+    }
+    for (sni, host) in [
+        ("shop.example", "first.example"),
+        ("shop.example", "b.wild.example"),
+        ("a.wild.example", "b.wild.example"),
+        ("first.example", "shop.example"),
+        ("unknown.example", "shop.example"),
+    ] {
+        assert!(!names.may_serve(sni, host), "{sni} {host}");
+    }
+    settings.strict_sni = true;
+    assert!(!server_tls(&settings, true).unwrap().names.may_serve("shop.example", "unknown.example"));
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_said_in_plain_words() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let trusting = client_config(&ca.trusted(), &[]).unwrap();
+    // What a beginner makes: one self-signed certificate that is authority and server in one.
+    let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let files = CertificateFiles { cert: ca.path("own.pem"), key: ca.path("own.key") };
+    fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&files.key, key.serialize_pem()).unwrap();
+    let own = UpstreamTls { ca: vec![files.cert.clone()], ..ca.trusted() };
+    let own = client_config(&own, &[]).unwrap();
+    for (server, client, name, words) in [
+        (files, &own, "a.example", "is an authority's (CA:TRUE)"),
+        (other.issue("stranger", &["a.example"]), &trusting, "a.example", "is signed by no authority"),
+        (ca.issue("a", &["a.example"]), &trusting, "b.example", "is for another name"),
+    ] {
+        let server = server_config(&listener(vec![server]), false).unwrap();
+        let error = handshake_error(&meet(&server, client, name).await.err().unwrap());
+        let detail = error.detail.unwrap_or_default();
+        assert_eq!(error.kind, Kind::TlsCertificate);
+        assert!(detail.starts_with("the endpoint's certificate ") && detail.contains(words), "{detail}");
     }
 }
 
@@ -232,7 +301,7 @@ async fn protocols_and_versions_are_negotiated() {
 }
 
 /// Looks at the files once, as `watch` does, without waiting for its turn.
-fn look(settings: &ListenerTls) -> Result<Arc<ServerConfig>, super::TlsError> {
+fn look(settings: &ListenerTls) -> Result<Arc<ServerConfig>, TlsError> {
     server_config(settings, true)
 }
 

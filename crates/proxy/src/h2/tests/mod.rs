@@ -191,7 +191,9 @@ fn route_to(builtin: &str) -> model::Route {
         response_header_timeout: None,
         body_bytes: None,
         body_idle_timeout: None,
-        path: None,
+        stream_idle_timeout: None,
+        tunnel_idle_timeout: None,
+        encoded_delimiters: None,
         pass_host: None,
         origin: model::Origin::default(),
     }

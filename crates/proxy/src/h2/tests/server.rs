@@ -139,6 +139,81 @@ async fn bodies_and_trailers_stream_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_broken_before_it_left_is_an_error_of_its_own() {
+    // Broken at once, after a first piece, and (too late for that) after a while.
+    let gateway = Gateway::new(
+        |x| {
+            Box::pin(async move {
+                let (pieces, body) = mpsc::unbounded_channel();
+                let broken = || Err(Error::new(Kind::ResponseIncomplete));
+                match x.request.path() {
+                    "/at-once" => pieces.send(broken()).unwrap(),
+                    "/soon" => {
+                        pieces.send(Ok(Frame::Data("abc".into()))).unwrap();
+                        pieces.send(broken()).unwrap();
+                    }
+                    _ => {
+                        tokio::spawn(async move {
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                            pieces.send(broken()).unwrap();
+                        });
+                    }
+                }
+                let mut answer = answer(200, "");
+                answer.body = Body::stream(Pieces(body));
+                Ok(answer)
+            })
+        },
+        |_| {},
+    );
+    let mut client = gateway.client().await;
+    for path in ["/at-once", "/soon"] {
+        let response = ask(&mut client, get(path)).await;
+        assert_eq!(response.status(), 502, "{path}");
+        let (body, _) = whole(&mut response.into_body()).await.unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains("\"status\":502") && !body.contains("abc"), "{body}");
+    }
+    let late = ask(&mut client, get("/late")).await;
+    assert_eq!(late.status(), 200);
+    assert!(whole(&mut late.into_body()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_grpc_stream_is_not_too_slow() {
+    let gateway = Gateway::new(
+        |x| {
+            Box::pin(async move {
+                let mut answer = answer(200, "");
+                answer.body = std::mem::take(&mut x.request.body);
+                Ok(answer)
+            })
+        },
+        |listener| listener.timeouts.body_grace = Duration::from_secs(1),
+    );
+    let mut client = gateway.client().await;
+    for (content_type, lives) in [("application/grpc+proto", true), ("text/plain", false)] {
+        let mut request = post();
+        request.headers_mut().insert("content-type", content_type.parse().unwrap());
+        let (response, mut sending) = client.send_request(request, false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut echoed = 0;
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            // Less than the minimum rate of 240 bytes/s.
+            if sending.send_data("word".into(), false).is_err() {
+                break;
+            }
+            match body.data().await {
+                Some(Ok(data)) => echoed += data.len(),
+                _ => break,
+            }
+        }
+        assert_eq!(echoed == 20, lives, "{content_type}: {echoed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_megabytes_pass_through_small_windows() {
     let gateway = Gateway::new(
         |x| {
