@@ -158,7 +158,9 @@ impl Server {
     /// One request and its answer; false when the connection is to be closed.
     async fn turn(&mut self) -> bool {
         match self.arrive().await {
-            Ok(arrived) => self.answer(arrived).await,
+            // In a box: what a request needs lives in memory that the last request has just left, and is in the
+            // processor's cache, which the memory of a connection that waited is not. And waiting costs less memory.
+            Ok(arrived) => Box::pin(self.answer(arrived)).await,
             Err(Missing::Silence) => {
                 self.linger = IDLE_LINGER;
                 false
@@ -665,6 +667,6 @@ mod tests {
         let serving =
             serve_connection(Io::Tcp(stream), Worker::new(0), x.connection.clone(), Drain::default());
         let size = std::mem::size_of_val(&serving);
-        assert!(size <= 4096, "{size} bytes");
+        assert!(size <= 1024, "{size} bytes");
     }
 }
