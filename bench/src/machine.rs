@@ -21,8 +21,10 @@ pub struct Machine {
     pub date: String,
     /// Commit of the working copy, with `+` when files differ from it.
     pub commit: String,
-    /// Version of the load generator.
+    /// Version of wrk.
     pub wrk: String,
+    /// Version of h2load.
+    pub h2load: String,
 }
 
 impl Machine {
@@ -45,6 +47,8 @@ impl Machine {
             date: said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
             commit: said("git", &["rev-parse", "--short", "HEAD"]) + if dirty { "+" } else { "" },
             wrk: said("wrk", &["-v"]).split_whitespace().nth(1).unwrap_or("unknown").to_owned(),
+            // `h2load nghttp2/1.52.0`
+            h2load: said("h2load", &["--version"]).rsplit('/').next().unwrap_or("unknown").to_owned(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Machine {
         json!({
             "cpu": self.cpu, "cores": self.cores, "virtual": self.virtual_machine, "memory_gib": self.memory_gib,
             "kernel": self.kernel, "date": self.date, "commit": self.commit, "wrk": self.wrk,
+            "h2load": self.h2load,
         })
     }
 }

@@ -1,14 +1,19 @@
-//! The benchmark: Portcullis beside nginx and HAProxy, on the same machine, doing the same work.
+//! The benchmark: Portcullis beside nginx, HAProxy, Caddy and Envoy, on the same machine, doing the same work.
 //!
-//! One program plays three parts. Without a subcommand it is the conductor: it starts the endpoints, every
+//! One program plays all parts. Without a subcommand it is the conductor: it starts the endpoints, every
 //! proxy, and the load, and prints the comparison. The conductor starts itself again as `endpoint` (the server
-//! behind the proxies) and as `relay` (a raw TCP relay, the floor below which no proxy can come).
+//! behind the proxies), as `relay` (a raw TCP relay, the floor below which no proxy can come), and as the loads that no
+//! tool of others makes (`handshakes`, `pace`).
 //! How fairness is kept is written in `bench/README.md`.
 
+mod certificate;
+mod chart;
 mod compare;
+mod document;
 mod endpoint;
 mod load;
 mod machine;
+mod measure;
 mod peers;
 mod preflight;
 mod process;
@@ -16,7 +21,9 @@ mod procfs;
 mod relay;
 mod report;
 mod scenario;
+mod stage;
 mod stats;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -51,39 +58,69 @@ enum Part {
         #[arg(long, required = true)]
         to: Vec<SocketAddr>,
     },
+    /// Load: TLS handshakes.
+    Handshakes {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How long.
+        #[arg(long)]
+        seconds: u64,
+        /// How many at a time.
+        #[arg(long)]
+        connections: usize,
+        /// Resume the session of the handshake before.
+        #[arg(long)]
+        resumed: bool,
+    },
+    /// Load: requests for `/small` at a fixed rate.
+    Pace {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How long.
+        #[arg(long)]
+        seconds: u64,
+        /// Over how many connections.
+        #[arg(long)]
+        connections: usize,
+        /// Requests per second.
+        #[arg(long)]
+        rate: u64,
+    },
 }
 
 /// What to compare, and how long.
 #[derive(Args, Debug, Clone)]
 pub struct Options {
-    /// Short runs (2 s, 3 rounds): to see that everything works, not to quote.
+    /// Short runs (1 s, 2 rounds; with more than one worker only `small`): to see that everything works, not to quote.
     #[arg(long)]
     pub quick: bool,
     /// Only these scenarios (see --list).
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Beside Portcullis. Known: nginx, haproxy, nginx-tuned, haproxy-tuned, relay.
-    #[arg(long, value_delimiter = ',', default_value = "nginx,haproxy,nginx-tuned,haproxy-tuned,relay")]
-    pub peers: Vec<String>,
+    /// Beside Portcullis. Known: nginx, haproxy, nginx-tuned, haproxy-tuned, caddy, envoy, relay. Default: all.
+    #[arg(long, value_delimiter = ',')]
+    pub peers: Option<Vec<String>>,
     /// The gateway's binary. Default: `portcullis` beside this program.
     #[arg(long)]
     pub portcullis: Option<PathBuf>,
-    /// Seconds of each run (default 5, with --quick 2).
+    /// Seconds of each run (default 4, with --quick 1).
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// Runs of each proxy in each scenario (default 5, with --quick 3).
+    /// Runs of each proxy in each scenario (default 5, with --quick 2).
     #[arg(long)]
     pub rounds: Option<usize>,
-    /// Worker threads (or processes) of every proxy.
-    #[arg(long, default_value_t = 1)]
-    pub workers: usize,
-    /// Cores for the proxy under test, as `taskset -c` takes them.
-    #[arg(long, default_value = "0")]
-    pub proxy_cores: String,
-    /// Cores for load and endpoints.
-    #[arg(long, default_value = "1")]
-    pub load_cores: String,
-    /// Writes the tables, with machine, versions and date, to this file.
+    /// Worker threads (or processes) of every proxy; each number is a comparison of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    pub workers: Vec<usize>,
+    /// Cores for the proxy under test, as `taskset -c` takes them. Default: the first, as many as there are workers.
+    #[arg(long)]
+    pub proxy_cores: Option<String>,
+    /// Cores for load and endpoints. Default: the others; where none is left, all cores are for both.
+    #[arg(long)]
+    pub load_cores: Option<String>,
+    /// Writes the tables, with machine, versions and date, into this file between its marks, and charts beside it.
     #[arg(long)]
     pub markdown: Option<PathBuf>,
     /// Writes every single run to this file.
@@ -102,6 +139,12 @@ fn main() -> Result<()> {
     match cli.part {
         Some(Part::Endpoint { listen }) => endpoint::run(&listen),
         Some(Part::Relay { listen, to }) => relay::run(listen, to),
+        Some(Part::Handshakes { to, seconds, connections, resumed }) => {
+            load::handshakes::main(to, connections, seconds, resumed)
+        }
+        Some(Part::Pace { to, seconds, connections, rate }) => {
+            load::pace::main(to, connections, seconds, rate, "/small")
+        }
         None if cli.options.list => {
             for s in scenario::SCENARIOS {
                 println!("{:<16} {}", s.name, s.what);

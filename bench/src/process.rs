@@ -27,12 +27,23 @@ pub struct Launch {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Variables beside those of the benchmark's own environment.
+    pub variables: Vec<(&'static str, OsString)>,
 }
 
 impl Launch {
     /// A program with arguments.
     pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Launch {
-        Launch { program: program.into(), args: args.into_iter().map(Into::into).collect() }
+        Launch {
+            program: program.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            variables: Vec::new(),
+        }
+    }
+
+    /// Sets a variable.
+    pub fn environment(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.variables.push((name, value.into()));
     }
 
     /// The same, pinned to cores. `setpriv` sees to it that it ends when the benchmark is killed; both it and
@@ -40,7 +51,7 @@ impl Launch {
     pub fn command(&self, cores: &str) -> Command {
         let mut out = Command::new("setpriv");
         out.args(["--pdeathsig", "TERM", "taskset", "-c", cores]).arg(&self.program).args(&self.args);
-        out.stdin(Stdio::null());
+        out.envs(self.variables.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
         out
     }
 }
@@ -63,7 +74,8 @@ impl Process {
         address: SocketAddr,
     ) -> Result<Process> {
         let log = dir.join(format!("{name}.log"));
-        let file = File::create(&log)?;
+        // Appended to, so that it can be emptied while it is written to.
+        let file = File::options().create(true).append(true).open(&log)?;
         let child = launch
             .command(cores)
             .stdout(file.try_clone()?)

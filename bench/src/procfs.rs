@@ -47,7 +47,17 @@ pub fn peak_memory_mb(pids: &[u32]) -> f64 {
     let kib: f64 = pids
         .iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
-        .filter_map(|text| peak_kib(&text))
+        .filter_map(|text| status_kib(&text, "VmHWM:"))
+        .sum();
+    kib * 1024.0 / 1e6
+}
+
+/// Resident memory of these processes together, in MB (10^6 bytes), as it is now.
+pub fn memory_mb(pids: &[u32]) -> f64 {
+    let kib: f64 = pids
+        .iter()
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+        .filter_map(|text| status_kib(&text, "VmRSS:"))
         .sum();
     kib * 1024.0 / 1e6
 }
@@ -96,8 +106,8 @@ fn parse_stat(text: &str) -> Option<Vec<u64>> {
     Some(rest.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect())
 }
 
-fn peak_kib(status: &str) -> Option<f64> {
-    status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+fn status_kib(status: &str, key: &str) -> Option<f64> {
+    status.lines().find_map(|l| l.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
 }
 
 /// Ticks of the clock in which the kernel tells CPU time, per second.
@@ -138,6 +148,7 @@ mod tests {
         let own = tree(std::process::id());
         assert_eq!(own.first(), Some(&std::process::id()));
         assert!(peak_memory_mb(&own) > 0.5);
+        assert!(memory_mb(&own) > 0.5 && memory_mb(&own) < peak_memory_mb(&own) + 1.0);
         assert!(cpu_seconds(&own) >= 0.0);
     }
 }

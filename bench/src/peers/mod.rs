@@ -1,7 +1,10 @@
 //! The proxies that are compared, one file and one row each. All do the same work: proxy to two endpoints in
 //! turn over kept connections, put a fresh request id and `X-Forwarded-For`, `-Proto`, `-Host` on the request,
-//! set one field on the answer, count for their metrics page, write no access log.
+//! set one field on the answer, count for their metrics page, write no access log. What a scenario asks for beyond that
+//! stands in [`Work`].
 
+mod caddy;
+mod envoy;
 mod haproxy;
 mod nginx;
 mod portcullis;
@@ -11,7 +14,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::process::Launch;
+use crate::{certificate::Certificate, process::Launch};
 
 /// Idle connections kept to the endpoints: enough for the scenario with the most connections, so that no proxy
 /// is measured at opening them.
@@ -20,7 +23,58 @@ pub const KEPT: usize = 1024;
 /// The field that every proxy sets on the answer.
 pub const ANSWER_FIELD: (&str, &str) = ("X-Bench", "on");
 
-/// Where a proxy finds itself: its addresses, its endpoints, its folder.
+/// With everything on: the origin whose pages may use the service.
+pub const ORIGIN: &str = "https://shop.example";
+
+/// With everything on: the largest body of a request, in bytes.
+pub const BODY_LIMIT: usize = 10 << 20;
+
+/// With everything on: the file of the access log, in the proxy's folder. HAProxy cannot write to a file and says its
+/// lines on standard output, which is one too.
+pub const ACCESS_LOG: &str = "access.log";
+
+/// What goes over the wires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/1.1 on both sides.
+    Plain,
+    /// TLS 1.3 with clients, who choose HTTP/1.1 or 2 by ALPN; HTTP/1.1 to the endpoints.
+    Tls,
+    /// HTTP/2 without TLS on both sides.
+    H2c,
+}
+
+/// What a scenario asks of the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// What goes over the wires.
+    pub wire: Wire,
+    /// `hosts` × `hosts` routes (a host and a path each) instead of one for everything; 0 for that one.
+    pub hosts: usize,
+    /// Access log as JSON to a file, changes of fields on both ways, CORS, a limit for bodies.
+    pub everything: bool,
+    /// Connections of clients at once.
+    pub connections: usize,
+}
+
+impl Work {
+    /// Connections that the proxies prepare for, those to the endpoints included.
+    pub fn room(&self) -> usize {
+        if self.connections > 2000 { self.connections + 2288 } else { 4096 }
+    }
+}
+
+/// The host of one of many routes.
+pub fn route_host(host: usize) -> String {
+    format!("h{host}.example")
+}
+
+/// The path below which everything belongs to one of many routes. The endpoint leaves it out of what it is asked for.
+pub fn route_path(path: usize) -> String {
+    format!("/r/{path}/")
+}
+
+/// Where a proxy finds itself: its addresses, its endpoints, its folder, its work.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// Folder for its configuration and whatever it writes.
@@ -35,6 +89,17 @@ pub struct Site {
     pub workers: usize,
     /// The gateway's binary.
     pub portcullis: PathBuf,
+    /// What it shows to clients over TLS.
+    pub certificate: Certificate,
+    /// What it has to do.
+    pub work: Work,
+}
+
+impl Site {
+    /// Path of its access log.
+    pub fn access_log(&self) -> PathBuf {
+        self.dir.join(ACCESS_LOG)
+    }
 }
 
 /// What a proxy is in the comparison.
@@ -42,10 +107,12 @@ pub struct Site {
 pub enum Role {
     /// Ours.
     Ours,
-    /// The better of these is what ratios are taken against.
+    /// The better of these is what targets are set against.
     Reference,
     /// A reference with other sizes of buffers. It takes part where bodies are large, and has a ratio of its own.
     Tuned,
+    /// Compared with as well: the best of the references and these is the best peer.
+    Other,
     /// Not a proxy of HTTP: the least that moving the bytes costs.
     Floor,
 }
@@ -65,5 +132,13 @@ pub struct Peer {
 }
 
 /// All of them; ours first.
-pub const PEERS: &[Peer] =
-    &[portcullis::PEER, nginx::PEER, haproxy::PEER, nginx::TUNED, haproxy::TUNED, relay::PEER];
+pub const PEERS: &[Peer] = &[
+    portcullis::PEER,
+    nginx::PEER,
+    haproxy::PEER,
+    nginx::TUNED,
+    haproxy::TUNED,
+    caddy::PEER,
+    envoy::PEER,
+    relay::PEER,
+];

@@ -1,10 +1,10 @@
 //! Portcullis itself: the binary as it is released, run from a file.
 
-use std::{fs, process::Command};
+use std::{fmt::Write, fs, process::Command};
 
 use anyhow::{Context, Result, bail};
 
-use super::{ANSWER_FIELD, KEPT, Peer, Role, Site};
+use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, route_host, route_path};
 use crate::process::Launch;
 
 /// Our row.
@@ -43,15 +43,29 @@ fn launch(site: &Site) -> Result<Launch> {
 }
 
 fn configuration(site: &Site) -> String {
-    let Site { listen, admin, endpoints: [a, b], workers, .. } = site;
+    let Site { listen, admin, endpoints: [a, b], workers, certificate, work, .. } = site;
     let (field, value) = ANSWER_FIELD;
+    let scheme = if work.wire == Wire::H2c { "h2c" } else { "http" };
+    let tls = match work.wire {
+        Wire::Tls => format!("tls = {{ cert = {:?}, key = {:?} }}\n", certificate.chain, certificate.key),
+        _ => String::new(),
+    };
+    let log = match work.everything {
+        true => format!("[access_log]\nformat = \"json\"\nfile = {:?}\n", site.access_log()),
+        false => String::new(),
+    };
+    let base = "\"answer-field\", \"request-id\"";
+    let asked =
+        if work.everything { format!("\"cors\", \"limit\", \"fields\", {base}") } else { base.into() };
+    let routes = routes(work.hosts, &asked);
+    let more = if work.everything { everything() } else { String::new() };
     format!(
         "\
 workers = {workers}
 
 [listeners.web]
 address = \"{listen}\"
-
+{tls}
 [listeners.web.limits]
 requests_per_connection = 0
 
@@ -61,14 +75,10 @@ address = \"{admin}\"
 [log]
 filter = \"warn\"
 
-[[routes]]
-name = \"bench\"
-path = \"/*\"
-middlewares = [\"answer-field\", \"request-id\"]
-service = \"bench\"
-
+{log}
+{routes}
 [services.bench]
-endpoints = [{{ url = \"http://{a}\" }}, {{ url = \"http://{b}\" }}]
+endpoints = [{{ url = \"{scheme}://{a}\" }}, {{ url = \"{scheme}://{b}\" }}]
 strategy = \"round_robin\"
 pool = {{ max_idle = {KEPT} }}
 
@@ -77,6 +87,43 @@ headers = {{ response = {{ set = {{ \"{field}\" = \"{value}\" }} }} }}
 
 [middlewares.request-id]
 request_id = {{}}
+{more}"
+    )
+}
+
+fn routes(hosts: usize, middlewares: &str) -> String {
+    let mut out = String::new();
+    let mut route = |name: &str, on: &str| {
+        let _ = writeln!(
+            out,
+            "[[routes]]\nname = \"{name}\"\n{on}\nmiddlewares = [{middlewares}]\nservice = \"bench\"\n"
+        );
+    };
+    if hosts == 0 {
+        route("bench", "path = \"/*\"");
+    }
+    for (h, p) in (0..hosts).flat_map(|h| (0..hosts).map(move |p| (h, p))) {
+        let on = format!("hosts = [\"{}\"]\npath = \"{}*\"", route_host(h), route_path(p));
+        route(&format!("r{h}-{p}"), &on);
+    }
+    out
+}
+
+fn everything() -> String {
+    format!(
+        "
+[middlewares.cors.cors]
+origins = [\"{ORIGIN}\"]
+
+[middlewares.limit.body_limit]
+max = {BODY_LIMIT}
+
+[middlewares.fields.headers]
+request.set.X-Env = \"bench\"
+request.remove = [\"X-Debug\"]
+response.set.X-Frame-Options = \"DENY\"
+response.set.X-Content-Type-Options = \"nosniff\"
+response.remove = [\"Server\"]
 "
     )
 }

@@ -2,7 +2,10 @@
 //! what is measured. Every answer is prepared at the start and leaves in one write.
 //!
 //! Paths: `/small` (12 bytes), `/10k`, `/1m`, `/upload` (drains the body, answers its length), `/echo` (answers
-//! with the request head as it arrived, for the check that all proxies do the same work), `/stats` (counters).
+//! with the request head as it arrived, for the check that all proxies do the same work), `/stats` (counters). All of
+//! them also stand below `/r/N/`, for the scenario with many routes.
+
+pub mod grpc;
 
 use std::{
     collections::HashMap,
@@ -30,7 +33,7 @@ pub const ONE_MIB: usize = 1 << 20;
 const HEAD_LIMIT: usize = 64 << 10;
 
 /// What all connections share.
-struct Answers {
+pub struct Answers {
     by_path: HashMap<&'static [u8], Vec<u8>>,
     requests: AtomicU64,
     connections: AtomicU64,
@@ -83,6 +86,11 @@ async fn accept(listener: TcpListener, index: usize, answers: Arc<Answers>) {
 
 /// One connection, to its end; an error of the peer only ends it.
 async fn connection(mut stream: TcpStream, index: usize, answers: Arc<Answers>) -> Option<()> {
+    let mut first = [0; 4];
+    // Proxies send the preface of HTTP/2 in one piece, and no method of HTTP/1.1 in use begins like it.
+    if stream.peek(&mut first).await.ok()? == first.len() && grpc::PREFACE.starts_with(&first) {
+        return grpc::connection(stream, index, answers).await.ok();
+    }
     let mut buffer = Vec::with_capacity(16 << 10);
     loop {
         let end = loop {
@@ -163,7 +171,7 @@ fn read_head(head: &[u8]) -> Option<Head> {
     let mut lines = Lines(head);
     let mut words = lines.next()?.split(|b| *b == b' ');
     let (_method, path) = (words.next()?, words.next()?);
-    let mut out = Head { path: path.to_vec(), body: 0, close: false, chunked: false };
+    let mut out = Head { path: below_route(path).to_vec(), body: 0, close: false, chunked: false };
     for line in lines {
         // Only three fields matter, and they begin with `c` or `t`.
         if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
@@ -180,6 +188,12 @@ fn read_head(head: &[u8]) -> Option<Head> {
         }
     }
     Some(out)
+}
+
+/// A path without the `/r/N` of one of many routes.
+fn below_route(path: &[u8]) -> &[u8] {
+    let inner = path.strip_prefix(b"/r/").and_then(|rest| rest.get(memchr(b'/', rest)?..));
+    inner.unwrap_or(path)
 }
 
 /// The lines of a head without their CR LF.
@@ -210,6 +224,13 @@ mod tests {
             (head.path.as_slice(), head.body, head.close, head.chunked),
             (&b"/upload"[..], 42, true, false)
         );
+    }
+
+    #[test]
+    fn a_route_s_own_path_is_left_out() {
+        for (path, inner) in [("/r/57/small", "/small"), ("/small", "/small"), ("/r/57", "/r/57")] {
+            assert_eq!(below_route(path.as_bytes()), inner.as_bytes());
+        }
     }
 
     #[test]
