@@ -62,6 +62,9 @@ fn configuration(site: &Site, global: &str, defaults: &str) -> String {
         }
         Wire::H2c => ("proto h2".to_owned(), "http", "proto h2"),
     };
+    // It asks for two descriptors per connection, more than a system may grant, and would not start. Idle clients share
+    // a few connections to the endpoints.
+    let limits = if work.connections > 2000 { "no strict-limits" } else { "" };
     let more = if work.everything { everything() } else { String::new() };
     let log = if work.everything { "log stdout len 4096 format raw local0" } else { "" };
     let route = match work.hosts {
@@ -75,6 +78,7 @@ global
     maxconn {room}
     tune.pool-low-fd-ratio 80
     tune.pool-high-fd-ratio 90
+    {limits}
     {log}
     {global}
 
