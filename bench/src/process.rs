@@ -98,6 +98,22 @@ impl Process {
         Some(format!("{} ended by itself ({status}); its last words:\n{}", self.name, self.last_words()))
     }
 
+    /// Stops it and all it started; one that has been stopped stays so.
+    pub fn stop(&mut self) {
+        let pids = procfs::tree(self.pid());
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal("-TERM", &pids[..1]);
+            let deadline = Instant::now() + STOP;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                sleep(Duration::from_millis(10));
+            }
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal("-KILL", &pids);
+            let _ = self.child.wait();
+        }
+    }
+
     fn await_address(&mut self, address: SocketAddr) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
@@ -123,18 +139,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let pids = procfs::tree(self.pid());
-        if matches!(self.child.try_wait(), Ok(None)) {
-            signal("-TERM", &pids[..1]);
-            let deadline = Instant::now() + STOP;
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-                sleep(Duration::from_millis(10));
-            }
-        }
-        if matches!(self.child.try_wait(), Ok(None)) {
-            signal("-KILL", &pids);
-            let _ = self.child.wait();
-        }
+        self.stop();
     }
 }
 

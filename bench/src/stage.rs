@@ -104,7 +104,7 @@ impl<'a> Stage<'a> {
 
     /// One scenario: every proxy is started afresh (so that memory is this scenario's), checked, warmed up;
     /// then they take turns, each round beginning with another, so that a slow minute of the machine hits all. One that
-    /// fails is out of this scenario.
+    /// does not start or does not do the work is out of this scenario.
     pub fn play(&self, scenario: &'static Scenario, entries: &mut [Entry]) -> Result<Outcome> {
         let mut out = Outcome {
             scenario,
@@ -144,7 +144,10 @@ impl<'a> Stage<'a> {
                 }
                 Err(why) => {
                     out.failures.push((name, said(&why)));
-                    *slot = None;
+                    // A bad minute may pass; what has ended does not come back (where it is started each time, it does).
+                    if scenario.tool != Tool::Idle && proxy.process.ended().is_some() {
+                        *slot = None;
+                    }
                 }
             }
         }
@@ -275,6 +278,8 @@ impl<'a> Stage<'a> {
     /// Opens idle connections and looks at the memory before and with them. The proxy is another each time: one that has
     /// had the connections before keeps their memory.
     fn hold(&self, scenario: &Scenario, entry: &mut Entry, proxy: &mut Running) -> Result<Run> {
+        // Stopped before: it may watch its configuration, which the next one's is written over.
+        proxy.process.stop();
         *proxy = self.begin(scenario, entry)?;
         sleep(Duration::from_millis(300));
         let pids = procfs::tree(proxy.process.pid());

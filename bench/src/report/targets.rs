@@ -76,12 +76,22 @@ pub fn scaling(results: &Results) -> Vec<Vec<String>> {
         let Some(one) = results.outcomes.iter().find(|o| o.scenario.name == name && o.workers == 1) else {
             continue;
         };
-        let mut row = vec![name.to_owned(), outcome.workers.to_string()];
-        row.push(format!("≥ {:.1}", SCALING * outcome.workers as f64));
-        for (runs, base) in outcome.runs.iter().zip(&one.runs) {
-            let multiple = spread(runs, Measure::Rate).zip(spread(base, Measure::Rate));
-            row.push(multiple.map(|(n, one)| format!("{:.2}", n.median / one.median)).unwrap_or_default());
-        }
+        let multiples: Vec<Option<f64>> = outcome
+            .runs
+            .iter()
+            .zip(&one.runs)
+            .map(|(runs, base)| spread(runs, Measure::Rate).zip(spread(base, Measure::Rate)))
+            .map(|both| both.map(|(more, one)| more.median / one.median))
+            .collect();
+        let own = results.entries.iter().zip(&multiples).find(|(e, _)| e.peer.role == Role::Ours);
+        let target = SCALING * outcome.workers as f64;
+        let word = match own.and_then(|(_, multiple)| *multiple) {
+            Some(multiple) if multiple >= target => ": reached",
+            Some(_) => ": **missed**",
+            None => "",
+        };
+        let mut row = vec![name.to_owned(), outcome.workers.to_string(), format!("≥ {target:.1}{word}")];
+        row.extend(multiples.iter().map(|m| m.map(|m| format!("{m:.2}")).unwrap_or_default()));
         out.push(row);
     }
     out
@@ -138,7 +148,7 @@ mod tests {
         }
         twice.runs[2].clear();
         all.outcomes.push(twice);
-        assert_eq!(scaling(&all)[1], ["small", "2", "≥ 1.9", "2.00", "1.00", ""]);
+        assert_eq!(scaling(&all)[1], ["small", "2", "≥ 1.9: reached", "2.00", "1.00", ""]);
         assert!(judge(&all.outcomes[1], &all.entries).is_empty());
     }
 }
