@@ -47,6 +47,8 @@ pub struct Setup {
     dir: TempDir,
     values: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    arguments: Vec<String>,
+    called: Option<PathBuf>,
     wait_ready: bool,
 }
 
@@ -74,6 +76,8 @@ impl Setup {
             dir: tempfile::Builder::new().prefix("portcullis-e2e-").tempdir().expect("a temporary folder"),
             values: Vec::new(),
             env: Vec::new(),
+            arguments: Vec::new(),
+            called: None,
             wait_ready: true,
         }
     }
@@ -99,6 +103,18 @@ impl Setup {
     /// An environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An argument of `run`, beside the configuration.
+    pub fn argument(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Runs the binary by this path, a symbolic link that [`install`] makes.
+    pub fn called(mut self, path: &Path) -> Setup {
+        self.called = Some(path.to_owned());
         self
     }
 
@@ -143,8 +159,8 @@ impl Setup {
         let text = fill(&text, &mut ports, &self.values, dir.path());
         let config = dir.path().join(&self.name);
         std::fs::write(&config, text).expect("write the configuration");
-        let mut command = command(dir.path());
-        command.arg("run").arg("-c").arg(&config);
+        let mut command = command_of(self.called.clone().unwrap_or_else(binary), dir.path());
+        command.arg("run").arg("-c").arg(&config).args(&self.arguments);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start the gateway");
@@ -260,6 +276,11 @@ impl Gateway {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Is it still there?
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -331,10 +352,21 @@ pub fn run(dir: &Path, arguments: &[&str]) -> Output {
 
 /// The binary, ready for arguments: in a folder, with a clean environment.
 pub fn command(dir: &Path) -> Command {
-    let mut command = Command::new(binary());
+    command_of(binary(), dir)
+}
+
+fn command_of(binary: PathBuf, dir: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.current_dir(dir).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", dir).stdin(Stdio::null());
     command
+}
+
+/// Makes a path lead to a program, as a package manager does: at once, whatever was there before.
+pub fn install(program: &Path, path: &Path) {
+    let beside = path.with_extension("new");
+    std::os::unix::fs::symlink(program, &beside).expect("a symbolic link");
+    std::fs::rename(&beside, path).expect("a new program");
 }
 
 /// The gateway's binary: `PORTCULLIS_BIN`, or the one in the folder that this test executable was built into.

@@ -1,5 +1,5 @@
 //! Looking into a running gateway: the built-in services that any route may lead to (`@health`, `@ready`, `@metrics` …),
-//! and the admin API behind the admin listener. All of it reads; the one thing that acts is `POST /reload`.
+//! and the admin API behind the admin listener. All of it reads; what acts is `POST /reload` and `POST /upgrade`.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
@@ -37,6 +37,9 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// Looks at all sources anew and waits for the outcome; `None` when the gateway is ending.
     fn reload(&self) -> BoxFuture<'_, Option<Outcome>>;
+
+    /// Hands over to a new process of the binary, and waits until that is ready, or has failed.
+    fn upgrade(&self) -> BoxFuture<'_, Upgraded>;
 }
 
 /// In which part of its life the gateway is.
@@ -76,6 +79,19 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// What could not be put in force although nothing was wrong with how it was written.
     pub problems: Vec<String>,
+}
+
+/// How an upgrade of the binary went.
+#[derive(Debug, Clone, Default)]
+pub struct Upgraded {
+    /// Does the new process serve?
+    pub ok: bool,
+    /// Its id, if it could be started.
+    pub pid: Option<u32>,
+    /// Its version, if it is ready.
+    pub version: Option<String>,
+    /// Why it failed; this process goes on then.
+    pub problem: Option<String>,
 }
 
 /// All built-in services by name, and the admin API under the name of its listener.

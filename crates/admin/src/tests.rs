@@ -121,6 +121,15 @@ impl Gateway for Still {
     fn reload(&self) -> BoxFuture<'_, Option<Outcome>> {
         Box::pin(std::future::ready(self.last_reload()))
     }
+
+    fn upgrade(&self) -> BoxFuture<'_, Upgraded> {
+        let ok = self.outcome.lock().unwrap().as_ref().is_some_and(|outcome| outcome.ok);
+        let upgraded = match ok {
+            true => Upgraded { ok, pid: Some(7), version: Some("2.0.0".into()), problem: None },
+            false => Upgraded { problem: Some("it did not like it".into()), ..Upgraded::default() },
+        };
+        Box::pin(std::future::ready(upgraded))
+    }
 }
 
 impl Still {
@@ -177,6 +186,10 @@ impl Gateway for Nowhere {
 
     fn reload(&self) -> BoxFuture<'_, Option<Outcome>> {
         Box::pin(std::future::ready(None))
+    }
+
+    fn upgrade(&self) -> BoxFuture<'_, Upgraded> {
+        Box::pin(std::future::ready(Upgraded::default()))
     }
 }
 

@@ -14,7 +14,9 @@ use crate::{
     control::Control,
     load::{self, Loaded},
     logging::Logging,
+    notify::Notify,
     reload::{Attempt, Process, Reload, Reloader},
+    upgrade::{Heritage, Program, Upgrade},
 };
 
 /// Names of the built-in services that a route may lead to.
@@ -26,6 +28,7 @@ pub struct App {
     process: Arc<Process>,
     control: Arc<Control>,
     reload: Reload,
+    upgrade: Option<Upgrade>,
     stopper: Stopper,
     tasks: JoinSet<()>,
 }
@@ -55,6 +58,19 @@ impl App {
         folder: PathBuf,
         logging: Option<Logging>,
     ) -> Result<App, StartError> {
+        App::inherit(providers, folder, logging, Heritage::default()).await
+    }
+
+    /// The same, with what another process gave us: listening sockets, and what it knew.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn inherit(
+        providers: Vec<Arc<dyn Provider>>,
+        folder: PathBuf,
+        logging: Option<Logging>,
+        heritage: Heritage,
+    ) -> Result<App, StartError> {
         let board = Arc::new(Board::default());
         for provider in &providers {
             board.put(provider.name(), provider.read().await);
@@ -66,19 +82,27 @@ impl App {
         }
         let data = Arc::new(Data::default());
         let metrics = Metrics::new(worker_count(model.workers), &model.metrics.buckets);
+        let (succeeded, failed) = heritage.estate.upgrades;
+        metrics.continue_upgrades(succeeded, failed);
+        data.inherit(heritage.sockets);
+        let keep = Keep::default();
+        // Endpoints that were in service need not pass a check first, since they get requests at once.
+        let remembered: Vec<_> = heritage.estate.health.iter().map(|known| known.remembered(&keep)).collect();
         let control = Control::new(&data);
         let process = Arc::new(Process {
             data,
-            keep: Keep::default(),
+            keep,
             builtins: control.builtins(),
             metrics,
             folder,
             logging,
+            changes: Arc::default(),
         });
         let mut reloader = Reloader::new(process.clone(), providers.clone(), board.clone());
         let reload = reloader.handle();
         control.connect(reload.clone());
         let attempt = reloader.begin(loaded).await;
+        drop(remembered);
         if !attempt.ok {
             return Err(StartError::Failed(attempt));
         }
@@ -91,12 +115,35 @@ impl App {
         }
         tasks.spawn(reloader.run(stop));
         tasks.spawn(certificates::watch(Arc::downgrade(&process.data), process.metrics.clone()));
-        Ok(App { process, control, reload, stopper, tasks })
+        Ok(App { process, control, reload, upgrade: None, stopper, tasks })
     }
 
     /// The way to ask for a reload.
     pub fn reload(&self) -> &Reload {
         &self.reload
+    }
+
+    /// From now on the service manager is told that all is well, if it wants to, and this process can be followed by
+    /// another one of the same program.
+    pub fn attach(&mut self, program: Option<Program>, notify: Option<Notify>) {
+        if let Some(notify) = &notify {
+            self.tasks.spawn(notify.clone().watchdog(Arc::downgrade(&self.process.data)));
+        }
+        if let Some(program) = program {
+            let upgrade = Upgrade::new(program, &self.process, notify);
+            self.control.upgrades(upgrade.clone());
+            self.upgrade = Some(upgrade);
+        }
+    }
+
+    /// The way to ask for an upgrade, where there is one.
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
+    }
+
+    /// Listeners whose sockets came from the process before this one, by the names that they had there.
+    pub fn taken(&self) -> Vec<Arc<str>> {
+        self.process.data.taken()
     }
 
     /// Where the listeners really are, by name.
@@ -123,10 +170,26 @@ impl App {
 
     /// Stops reloading, stops accepting, lets connections end, cuts what is left at the configured deadline. Tells how
     /// many were cut.
-    pub async fn drain(mut self) -> usize {
+    pub async fn drain(self) -> usize {
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.call_off();
+        }
         self.control.drain();
         self.stopper.stop();
         let cut = self.process.data.drain(self.drain_timeout()).await;
+        self.end(cut).await
+    }
+
+    /// After an upgrade: lets our connections end with their next answer; cuts what is left at the configured deadline.
+    /// Tells how many were cut.
+    pub async fn last_connections(self) -> usize {
+        self.control.drain();
+        self.stopper.stop();
+        let cut = self.process.data.last_connections(self.drain_timeout()).await;
+        self.end(cut).await
+    }
+
+    async fn end(mut self, cut: usize) -> usize {
         self.tasks.shutdown().await;
         if let Some(log) = self.process.data.runtime().and_then(|runtime| runtime.access_log.clone()) {
             // It waits for the disk, for two seconds at most.

@@ -1,4 +1,4 @@
-//! What the admin interface and the built-in services see of the process, and the one thing they may ask for.
+//! What the admin interface and the built-in services see of the process, and what they may ask for.
 
 use std::{
     net::SocketAddr,
@@ -8,17 +8,21 @@ use std::{
     },
 };
 
-use portcullis_admin::{Gateway, Outcome, State};
+use portcullis_admin::{Gateway, Outcome, State, Upgraded};
 use portcullis_core::BoxFuture;
 use portcullis_proxy::{Data, runtime::Runtime};
 
-use crate::reload::{Attempt, Builtins, Cause, Reload};
+use crate::{
+    reload::{Attempt, Builtins, Cause, Reload},
+    upgrade::Upgrade,
+};
 
 /// A view of the process. It holds nothing alive: what runs holds the built-in services, and they hold this.
 #[derive(Default)]
 pub struct Control {
     data: Weak<Data>,
     reload: OnceLock<Reload>,
+    upgrade: OnceLock<Upgrade>,
     draining: AtomicBool,
 }
 
@@ -42,6 +46,12 @@ impl Control {
     pub fn connect(&self, reload: Reload) {
         // It is called once.
         let _ = self.reload.set(reload);
+    }
+
+    /// From now on upgrades can be asked for.
+    pub fn upgrades(&self, upgrade: Upgrade) {
+        // It is called once.
+        let _ = self.upgrade.set(upgrade);
     }
 
     /// The gateway is about to end.
@@ -75,6 +85,22 @@ impl Gateway for Control {
 
     fn reload(&self) -> BoxFuture<'_, Option<Outcome>> {
         Box::pin(async { Some(outcome(&*self.reload.get()?.now(Cause::Request).await?)) })
+    }
+
+    fn upgrade(&self) -> BoxFuture<'_, Upgraded> {
+        Box::pin(async {
+            let Some(upgrade) = self.upgrade.get() else {
+                let problem = Some("this process is not one that can be followed by another".to_owned());
+                return Upgraded { problem, ..Upgraded::default() };
+            };
+            let outcome = upgrade.now().await;
+            let (ok, pid) = (outcome.result.is_ok(), outcome.pid);
+            let (version, problem) = match outcome.result {
+                Ok(version) => (Some(version), None),
+                Err(problem) => (None, Some(problem)),
+            };
+            Upgraded { ok, pid, version, problem }
+        })
     }
 }
 

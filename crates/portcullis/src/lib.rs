@@ -21,6 +21,7 @@
 //!
 //! The modules are the parts that the binary is made of.
 
+pub mod activation;
 pub mod app;
 mod builder;
 mod certificates;
@@ -32,10 +33,13 @@ pub mod gateway;
 pub mod kinds;
 pub mod load;
 pub mod logging;
+pub mod notify;
+pub mod pid_file;
 pub mod rehearse;
 pub mod reload;
 pub mod schema;
 pub mod shutdown;
+pub mod upgrade;
 
 pub use builder::Builder;
 pub use gateway::{Error, Gateway, GatewayConfig};

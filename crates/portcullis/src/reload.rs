@@ -119,6 +119,8 @@ pub struct Process {
     pub folder: PathBuf,
     /// The log, if it is ours.
     pub logging: Option<Logging>,
+    /// Held by whoever changes what is listened on, or hands it over: one at a time.
+    pub changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A way to ask for a reload. Cheap to clone; works from any runtime.
@@ -254,6 +256,8 @@ impl Reloader {
     }
 
     async fn apply(&mut self, cause: Cause, loaded: Option<Loaded>) -> Arc<Attempt> {
+        let changes = self.process.changes.clone();
+        let _changing = changes.lock().await;
         let began = Instant::now();
         let snapshots = self.board.all();
         let generation = self.current.generation + 1;

@@ -17,9 +17,11 @@ use crate::{
 };
 
 mod hand;
+mod inherited;
 mod opened;
 
 use hand::{Hand, Leaving};
+pub use inherited::Inherited;
 use opened::Opened;
 
 /// The running data plane. It has no workers before the first [`Data::apply`].
@@ -39,6 +41,12 @@ struct State {
     open: HashMap<Arc<str>, Opened>,
     /// Addresses of listeners that vanished, for as long as a worker still has a socket there.
     closing: Vec<(SocketAddr, Vec<Weak<TcpListener>>)>,
+    /// Sockets that came from outside, until the first configuration takes those that it wants.
+    inherited: Vec<Inherited>,
+    /// Names that the taken ones came with.
+    taken: Vec<Arc<str>>,
+    /// What tells connections to end whose listeners another process serves.
+    left: Vec<Drain>,
 }
 
 /// What a configuration needs beyond what is there, all of it ready.
@@ -105,6 +113,7 @@ impl Data {
         state.open_all(count, prepared.fresh, prepared.more);
         state.close_all(&runtime);
         state.dismiss(count);
+        state.settle_inheritance(&runtime);
         Ok(())
     }
 
@@ -175,8 +184,23 @@ impl State {
             let failed = |source| ApplyError::Listen { listener: name.clone(), address: wanted, source };
             if let Some(opened) = self.open.get(name).filter(|opened| opened.wanted == wanted) {
                 for _ in 0..opened.lacks(count) {
-                    more.push((name.clone(), Bound::new(opened.bound).map_err(failed)?));
+                    match Bound::new(opened.bound) {
+                        Ok(bound) => more.push((name.clone(), bound)),
+                        // Whoever opened the first may be allowed more than we are: workers share what there is.
+                        Err(_) if opened.from_outside => break,
+                        Err(error) => return Err(failed(error)),
+                    }
                 }
+                continue;
+            }
+            let sockets = inherited::fitting(&self.inherited, name, wanted).map_err(failed)?;
+            if !sockets.is_empty() {
+                let mut opened = Opened::new(name.clone(), wanted, sockets, gate.clone());
+                opened.from_outside = true;
+                // As above.
+                let bound = (0..opened.lacks(count)).map_while(|_| Bound::new(opened.bound).ok());
+                more.extend(bound.map(|bound| (name.clone(), bound)));
+                fresh.push(opened);
                 continue;
             }
             // An address that another listener leaves in this very reload, or left in the last, is no stranger's.
@@ -203,17 +227,17 @@ impl State {
 
     /// Accepts on everything that was prepared.
     fn open_all(&mut self, count: usize, fresh: Vec<Opened>, more: Vec<(Arc<str>, Bound)>) {
+        for opened in fresh {
+            if let Some(moved) = self.open.insert(opened.name().clone(), opened) {
+                self.close(moved);
+            }
+        }
         for (name, bound) in more {
             match (bound.listen(), self.open.get_mut(&name)) {
                 (Ok(socket), Some(opened)) => opened.add(socket),
                 (Ok(_), None) => {}
                 // The workers share the sockets that there are.
                 (Err(error), _) => tracing::warn!(listener = &*name, %error, "no socket for one more worker"),
-            }
-        }
-        for opened in fresh {
-            if let Some(moved) = self.open.insert(opened.name().clone(), opened) {
-                self.close(moved);
             }
         }
         // Not for those who are about to leave.

@@ -31,4 +31,4 @@ pub mod tls;
 pub mod trailers;
 pub mod worker;
 
-pub use data::{ApplyError, Data, worker_count};
+pub use data::{ApplyError, Data, Inherited, worker_count};

@@ -8,7 +8,7 @@ use portcullis_core::{Answer, BoxFuture, Error, Exchange, Kind, builtin::Builtin
 use portcullis_proxy::runtime::Runtime;
 use serde_json::{Value, json};
 
-use crate::{Gateway, Outcome, for_routes, reply};
+use crate::{Gateway, Outcome, Upgraded, for_routes, reply};
 
 mod findings;
 mod guard;
@@ -51,6 +51,8 @@ enum Show {
     Findings,
     /// A reload now.
     Reload,
+    /// A new process of the binary now.
+    Upgrade,
     /// The list of resources.
     Index,
     /// The description.
@@ -75,7 +77,7 @@ const fn probe(path: &'static str, name: &'static str) -> Resource {
 }
 
 /// Everything that is served.
-static RESOURCES: [Resource; 16] = [
+static RESOURCES: [Resource; 17] = [
     get("/", Show::Index),
     get("/api/overview", Show::Document(overview::document)),
     get("/api/listeners", Show::Document(listeners::document)),
@@ -85,6 +87,7 @@ static RESOURCES: [Resource; 16] = [
     get("/api/findings", Show::Findings),
     get("/api/openapi.json", Show::OpenApi),
     Resource { method: Method::POST, path: "/reload", any_host: false, show: Show::Reload },
+    Resource { method: Method::POST, path: "/upgrade", any_host: false, show: Show::Upgrade },
     get("/metrics", Show::Builtin("metrics")),
     probe("/health", "health"),
     probe("/healthz", "healthz"),
@@ -122,6 +125,7 @@ impl AdminApi {
                 reply::json(StatusCode::OK, NAME, &findings::document(last.as_ref(), quarantined))
             }
             Show::Reload => reloaded(self.gateway.reload().await.as_ref()),
+            Show::Upgrade => upgraded(&self.gateway.upgrade().await),
             Show::Index => reply::json(StatusCode::OK, NAME, &index()),
             Show::OpenApi => {
                 let mut answer = reply::text(StatusCode::OK, NAME, OPENAPI);
@@ -147,6 +151,13 @@ fn reloaded(outcome: Option<&Outcome>) -> Result<Answer, Error> {
     let outcome = outcome.ok_or(Kind::ShuttingDown)?;
     let status = if outcome.ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     reply::json(status, NAME, &findings::outcome(outcome))
+}
+
+/// 200 when the new process serves, 422 when this one goes on.
+fn upgraded(outcome: &Upgraded) -> Result<Answer, Error> {
+    let Upgraded { ok, pid, version, problem } = outcome;
+    let status = if *ok { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    reply::json(status, NAME, &json!({ "ok": ok, "pid": pid, "version": version, "problem": problem }))
 }
 
 /// The error itself would leave out `Allow`, which RFC 9110 §15.5.6 demands.

@@ -225,10 +225,23 @@ async fn a_reload_tells_how_it_went() {
 }
 
 #[tokio::test]
+async fn an_upgrade_tells_how_it_went() {
+    let gateway = Still::new();
+    for (ok, status, key) in [(true, 200, "version"), (false, 422, "problem")] {
+        *gateway.outcome.lock().unwrap() = Some(outcome(ok));
+        let answer = ask(&AdminApi::new(gateway.clone()), Method::POST, "/upgrade", &[]).await.unwrap();
+        let told: Value = serde_json::from_str(body(&answer)).unwrap();
+        assert_eq!((answer.status.as_u16(), &told["ok"]), (status, &Value::Bool(ok)));
+        assert!(told[key].is_string(), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn methods_and_paths_are_checked() {
     let api = AdminApi::new(Still::new());
     for (method, path, allow) in [
         (Method::GET, "/reload", "POST"),
+        (Method::GET, "/upgrade", "POST"),
         (Method::POST, "/api/routes", "GET, HEAD"),
         (Method::DELETE, "/", "GET, HEAD"),
     ] {

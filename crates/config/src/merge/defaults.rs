@@ -13,6 +13,7 @@ pub(super) const BUCKETS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How long a drain may take.
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const UPGRADE: Duration = Duration::from_secs(30);
 /// How the gateway calls itself.
 pub(super) const GATEWAY_NAME: &str = "portcullis";
 /// Port of the listener that nobody wrote.

@@ -51,6 +51,7 @@ impl Merger<'_> {
             log: self.log(main, written),
             error_pages,
             drain_timeout: defaults::first([&written.drain_timeout], defaults::DRAIN),
+            upgrade_timeout: defaults::first([&written.upgrade_timeout], defaults::UPGRADE),
             gateway_name,
             max_connections: written.max_connections.unwrap_or(0),
         };

@@ -56,6 +56,9 @@ pub struct Model {
     /// How long a drain may take after SIGTERM before open connections are cut. Default 30 s.
     #[serde(serialize_with = "human::time")]
     pub drain_timeout: Duration,
+    /// How long a new binary may take to become ready in an upgrade, before the old one gives it up. Default 30 s.
+    #[serde(serialize_with = "human::time")]
+    pub upgrade_timeout: Duration,
     /// The name by which the gateway calls itself in `Via`, `Proxy-Status` and `Forwarded;by`. Default `portcullis`.
     pub gateway_name: Arc<str>,
     /// Connections the whole process accepts at once; 0 means 80 % of the file-descriptor limit.

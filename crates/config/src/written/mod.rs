@@ -50,6 +50,9 @@ pub struct Configuration {
     pub workers: Option<usize>,
     /// How long open requests may take to end after SIGTERM. Default 30 s.
     pub drain_timeout: Option<Lit<Duration>>,
+    /// How long a new binary may take to become ready in an upgrade, before the old one gives it up and goes on.
+    /// Default 30 s.
+    pub upgrade_timeout: Option<Lit<Duration>>,
     /// Connections the whole process accepts at once. Default: 80 % of the file-descriptor limit.
     pub max_connections: Option<usize>,
     /// The short form for a single listener, named `web`.

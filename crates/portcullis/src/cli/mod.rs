@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+mod ask;
 mod check;
 mod completions;
 mod demo;
@@ -19,6 +20,7 @@ mod run;
 mod schema;
 mod serve;
 mod show;
+mod upgrade;
 
 /// Exit code: something is wrong with the configuration, or what was asked for failed.
 const FAILED: u8 = 1;
@@ -57,6 +59,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Ask a running gateway to read its configuration again
     Reload(reload::Arguments),
+    /// Ask a running gateway to hand over to the binary installed now
+    Upgrade(upgrade::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
     /// Print the man page
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => arguments.run(),
         Command::Explain(arguments) => arguments.run(),
         Command::Reload(arguments) => arguments.run(),
+        Command::Upgrade(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(&mut Cli::command()),
         Command::Man => man::run(Cli::command()),
     }

@@ -33,7 +33,7 @@ impl Arguments {
     /// Runs until told to end.
     pub fn run(&self) -> ExitCode {
         let provider = Fixed::value("command-line", self.document());
-        serve::serve(vec![Arc::new(provider)], PathBuf::from("."), |_| {})
+        serve::serve(vec![Arc::new(provider)], PathBuf::from("."), None)
     }
 
     /// The configuration that the command line is.

@@ -1,6 +1,6 @@
 //! `portcullis run`: the gateway from a file.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 use portcullis::gateway::folder_of;
@@ -13,6 +13,9 @@ use super::{ConfigFile, serve};
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+    /// File to keep the id of the process in, also over upgrades
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -23,6 +26,6 @@ impl Arguments {
             Err(code) => return code,
         };
         let folder = folder_of(&file);
-        serve::serve(vec![Arc::new(File::new(file))], folder, |_| {})
+        serve::serve(vec![Arc::new(File::new(file))], folder, self.pid_file.clone())
     }
 }

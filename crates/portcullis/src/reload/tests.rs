@@ -24,6 +24,7 @@ fn bench() -> Bench {
     let data = Arc::new(Data::default());
     let control = Control::new(&data);
     let process = Arc::new(Process {
+        changes: Arc::default(),
         data,
         keep: Keep::default(),
         metrics: Metrics::new(1, &[]),

@@ -39,6 +39,8 @@ enum Order {
     Accept(Accepting),
     /// To end once its connections have.
     Leave(Vec<Drain>),
+    /// To say that it is there.
+    Answer(oneshot::Sender<()>),
 }
 
 /// A worker that ends once its connections have.
@@ -74,6 +76,14 @@ impl Hand {
     /// Lets it accept. A worker that is gone takes no connections; the others do.
     pub fn accept(&self, accepting: Accepting) {
         let _ = self.orders.send(Order::Accept(accepting));
+    }
+
+    /// Asks whether it gets round to anything: ready with `Ok` when it does.
+    pub fn ask(&self) -> oneshot::Receiver<()> {
+        let (answer, answered) = oneshot::channel();
+        // Who is gone lets the channel go, and that is an answer too.
+        let _ = self.orders.send(Order::Answer(answer));
+        answered
     }
 
     /// Lets it end once its connections have. It must have been told to accept no more.
@@ -115,6 +125,10 @@ async fn obey(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Order>) {
         match order {
             Order::Accept(place) => {
                 accepting.spawn(accept(place, worker.clone()));
+            }
+            Order::Answer(answer) => {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(());
             }
             Order::Leave(drains) => {
                 accepting.close();

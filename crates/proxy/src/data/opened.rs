@@ -6,14 +6,16 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use portcullis_config::model::Name;
+use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
-use super::hand::Hand;
+use super::{hand::Hand, inherited::Inherited};
 use crate::listen::{Accepting, Drain, Gate};
 
 /// A listener that is open.
@@ -24,6 +26,10 @@ pub(super) struct Opened {
     /// Connections open on it, all workers together.
     pub count: Arc<AtomicUsize>,
     gate: Arc<Gate>,
+    /// Its socket came from outside and shares its address with no other: all workers accept on it.
+    alone: bool,
+    /// Its first sockets came from outside.
+    pub from_outside: bool,
     places: Vec<Place>,
     /// Of its connections, by worker.
     drains: BTreeMap<usize, Drain>,
@@ -59,8 +65,11 @@ impl Opened {
     /// With these sockets, on which nobody accepts before [`Opened::staff`].
     pub fn new(name: Name, wanted: SocketAddr, sockets: Vec<TcpListener>, gate: Arc<Gate>) -> Opened {
         let bound = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(wanted);
+        // Where nothing is known of it, there is none to be had.
+        let shares = |socket: &TcpListener| SockRef::from(socket).reuse_port().unwrap_or(false);
+        let alone = sockets.first().is_some_and(|socket| !shares(socket));
         let places = sockets.into_iter().map(Place::of).collect();
-        Opened { name, wanted, bound, count: Arc::default(), gate, places, drains: BTreeMap::new() }
+        Opened { name, wanted, bound, count: Arc::default(), gate, alone, from_outside: false, places, drains: BTreeMap::new() }
     }
 
     /// Its name.
@@ -70,7 +79,7 @@ impl Opened {
 
     /// How many more sockets so many workers need.
     pub fn lacks(&self, workers: usize) -> usize {
-        workers.saturating_sub(self.places.len())
+        if self.alone { 0 } else { workers.saturating_sub(self.places.len()) }
     }
 
     /// One more socket.
@@ -141,6 +150,22 @@ impl Opened {
     /// What tells its connections to end.
     pub fn drains(&self) -> impl Iterator<Item = &Drain> {
         self.drains.values()
+    }
+
+    /// All of its sockets once more, for another process.
+    pub fn duplicates(&self) -> io::Result<Vec<Inherited>> {
+        let duplicate = |place: &Place| {
+            let socket = place.socket.try_clone()?;
+            Ok(Inherited { listener: Some(self.name.clone()), wanted: Some(self.wanted), socket })
+        };
+        self.places.iter().map(duplicate).collect()
+    }
+
+    /// Leaves its sockets, and whoever waits at them, to another process that accepts on them by now. Connections end
+    /// when it costs nobody anything.
+    pub fn hand_over(mut self) {
+        self.drains.values().for_each(Drain::wind_down);
+        self.places.iter_mut().for_each(|place| place.dismiss(|_| true));
     }
 
     /// Closes it: whoever has connected is let in, and then its sockets go, which can be watched.

@@ -87,9 +87,9 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
     while !leave.is_cancelled() {
         let accepted = tokio::select! {
             biased;
+            () = leave.cancelled() => break,
             accepted = socket.accept() => accepted,
             () = drain.wait() => break,
-            () = leave.cancelled() => break,
         };
         if drain.is_draining() {
             late += 1;

@@ -33,6 +33,7 @@ pub struct Metrics {
     pub(super) shared: Arc<Shared>,
     registered: Mutex<Registered>,
     pub(super) reloads: Reloads,
+    pub(super) upgrades: Upgrades,
 }
 
 /// What is registered, by its labels.
@@ -61,6 +62,13 @@ pub(super) struct Reloads {
     pub last_success: AtomicI64,
 }
 
+/// How upgrades of the binary went.
+#[derive(Debug, Default)]
+pub(super) struct Upgrades {
+    pub succeeded: AtomicU64,
+    pub failed: AtomicU64,
+}
+
 impl Metrics {
     /// Counters for so many workers, with histograms over these bounds in seconds (empty: the default).
     pub fn new(shards: usize, buckets: &[f64]) -> Arc<Metrics> {
@@ -70,6 +78,7 @@ impl Metrics {
             shared: Arc::new(Shared::new(shards, bounds)),
             registered: Mutex::default(),
             reloads: Reloads::default(),
+            upgrades: Upgrades::default(),
         })
     }
 
@@ -119,6 +128,22 @@ impl Metrics {
             reloads.failed.fetch_add(1, Relaxed);
         }
         reloads.last_ok.store(ok, Relaxed);
+    }
+
+    /// Upgrades of the binary so far: those that succeeded, those that failed.
+    pub fn upgrades(&self) -> (u64, u64) {
+        (self.upgrades.succeeded.load(Relaxed), self.upgrades.failed.load(Relaxed))
+    }
+
+    /// An upgrade failed, and this process goes on.
+    pub fn upgrade_failed(&self) {
+        self.upgrades.failed.fetch_add(1, Relaxed);
+    }
+
+    /// Goes on where the process before this one ended: it alone counted them.
+    pub fn continue_upgrades(&self, succeeded: u64, failed: u64) {
+        self.upgrades.succeeded.store(succeeded, Relaxed);
+        self.upgrades.failed.store(failed, Relaxed);
     }
 
     /// A listener shows a certificate that expires at this Unix time.

@@ -130,6 +130,10 @@ impl Metrics {
             "When a configuration last began to run, Unix time.",
         );
         page.sample(&[], reloads.last_success.load(Relaxed));
+        let (succeeded, failed) = self.upgrades();
+        page.family("gateway_upgrades_total", Counter, "Upgrades of the binary, by result.");
+        page.sample(&[("result", "success")], succeeded);
+        page.sample(&[("result", "failure")], failed);
         page.family("gateway_config_generation", Gauge, "The running configuration, counted from 1.");
         page.sample(&[], gauges.generation());
         let (written, dropped) = gauges.access_log_lines();

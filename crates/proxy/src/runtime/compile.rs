@@ -156,8 +156,7 @@ impl Compiler<'_> {
             .endpoints
             .iter()
             .map(|endpoint| {
-                let identity = format!("{} {}", settings.name, endpoint.url);
-                let state = keep.get("endpoint", &identity, || EndpointState::new(checked));
+                let state = endpoint_state(keep, &settings.name, &endpoint.url, checked);
                 health::settle(&state, checked);
                 Endpoint {
                     url: endpoint.url.clone(),
@@ -400,6 +399,12 @@ impl Compiler<'_> {
             Err(error) => self.problem("listener admin", error),
         }
     }
+}
+
+/// The state of an endpoint of a service, by its URL: the one in use, or a new one. Whoever knows something of it before
+/// the first configuration is compiled holds it until then.
+pub fn endpoint_state(keep: &Keep, service: &str, url: &str, checked: bool) -> Arc<EndpointState> {
+    keep.get("endpoint", &format!("{service} {url}"), || EndpointState::new(checked))
 }
 
 /// Host and port as the endpoint would be asked for them: the port only where it is not the scheme's own.

@@ -6,7 +6,10 @@ use clap::Args;
 use portcullis::app::App;
 use portcullis_providers::Fixed;
 
-use super::{FAILED, complain, print, serve};
+use super::{
+    FAILED, complain, print,
+    serve::{self, Start},
+};
 
 mod endpoint;
 
@@ -50,7 +53,7 @@ impl Arguments {
             let text = configuration(SocketAddr::new(self.host, port), admin_port, &endpoints);
             let provider = Fixed::text("demo", "demo.toml", &text);
             let hint = "try other ports: `portcullis demo --port 0 --admin-port 0`";
-            serve::serve_on(vec![Arc::new(provider)], PathBuf::from("."), hint, |app| {
+            serve::serve_on(vec![Arc::new(provider)], PathBuf::from("."), hint, Start::default(), |app| {
                 print(&introduction(app, &text, &endpoints));
             })
             .await

@@ -138,6 +138,7 @@ fn empty_model() -> Model {
         log: model::Log { filter: "info".into(), format: model::LogFormat::Text },
         error_pages: BTreeMap::new(),
         drain_timeout: Duration::from_secs(30),
+        upgrade_timeout: Duration::from_secs(30),
         gateway_name: "portcullis".into(),
         max_connections: 0,
     }
