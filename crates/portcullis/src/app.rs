@@ -58,10 +58,11 @@ impl App {
         folder: PathBuf,
         logging: Option<Logging>,
     ) -> Result<App, StartError> {
-        App::inherit(providers, folder, logging, Heritage::default()).await
+        App::inherit(providers, folder, logging, Heritage::default(), None, None).await
     }
 
-    /// The same, with what another process gave us: listening sockets, and what it knew.
+    /// The same, with what another process gave us: listening sockets, and what it knew. Where the program is known, this
+    /// process can be followed by another one of it; a service manager that wants to know is told that all is well.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -70,6 +71,8 @@ impl App {
         folder: PathBuf,
         logging: Option<Logging>,
         heritage: Heritage,
+        program: Option<Program>,
+        notify: Option<Notify>,
     ) -> Result<App, StartError> {
         let board = Arc::new(Board::default());
         for provider in &providers {
@@ -101,6 +104,11 @@ impl App {
         let mut reloader = Reloader::new(process.clone(), providers.clone(), board.clone());
         let reload = reloader.handle();
         control.connect(reload.clone());
+        // Before anybody can ask.
+        let upgrade = program.map(|program| Upgrade::new(program, &process, notify.clone()));
+        if let Some(upgrade) = &upgrade {
+            control.upgrades(upgrade.clone());
+        }
         let attempt = reloader.begin(loaded).await;
         drop(remembered);
         if !attempt.ok {
@@ -114,26 +122,16 @@ impl App {
             tasks.spawn(async move { provider.run(publisher, stop).await });
         }
         tasks.spawn(reloader.run(stop));
+        if let Some(notify) = notify {
+            tasks.spawn(notify.watchdog(Arc::downgrade(&process.data)));
+        }
         tasks.spawn(certificates::watch(Arc::downgrade(&process.data), process.metrics.clone()));
-        Ok(App { process, control, reload, upgrade: None, stopper, tasks })
+        Ok(App { process, control, reload, upgrade, stopper, tasks })
     }
 
     /// The way to ask for a reload.
     pub fn reload(&self) -> &Reload {
         &self.reload
-    }
-
-    /// From now on the service manager is told that all is well, if it wants to, and this process can be followed by
-    /// another one of the same program.
-    pub fn attach(&mut self, program: Option<Program>, notify: Option<Notify>) {
-        if let Some(notify) = &notify {
-            self.tasks.spawn(notify.clone().watchdog(Arc::downgrade(&self.process.data)));
-        }
-        if let Some(program) = program {
-            let upgrade = Upgrade::new(program, &self.process, notify);
-            self.control.upgrades(upgrade.clone());
-            self.upgrade = Some(upgrade);
-        }
     }
 
     /// The way to ask for an upgrade, where there is one.

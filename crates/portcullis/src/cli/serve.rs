@@ -83,7 +83,8 @@ pub async fn serve_on(
             return ExitCode::from(FAILED);
         }
     };
-    let mut app = match App::inherit(providers, folder, logging, heritage).await {
+    let notify = Notify::from_env();
+    let app = match App::inherit(providers, folder, logging, heritage, program, notify.clone()).await {
         Ok(app) => app,
         Err(error) => {
             if let Some(predecessor) = predecessor {
@@ -96,8 +97,6 @@ pub async fn serve_on(
         tracing::info!(%listener, %address, "listening");
     }
     tracing::debug!(?files, version = env!("CARGO_PKG_VERSION"), "started");
-    let notify = Notify::from_env();
-    app.attach(program, notify.clone());
     let _pid_file = pid_file.and_then(PidFile::keep);
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.ready(app.taken())
