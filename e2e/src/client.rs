@@ -131,6 +131,12 @@ impl Client {
         Ok(Client { link, authority, scheme })
     }
 
+    /// The same HTTP/2 connection once more, for a request at the same time; over HTTP/1.1 there is no such thing.
+    pub fn share(&self) -> Option<Client> {
+        let Link::H2(send) = &self.link else { return None };
+        Some(Client { link: Link::H2(send.clone()), authority: self.authority.clone(), scheme: self.scheme })
+    }
+
     /// What it speaks.
     pub fn version(&self) -> Version {
         match self.link {

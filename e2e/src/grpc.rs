@@ -43,7 +43,8 @@ pub async fn endpoint() -> Endpoint {
     Endpoint::start(serve).await
 }
 
-async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+/// What that endpoint answers.
+pub async fn serve(request: Request<Incoming>) -> Result<Response<Body>, Problem> {
     let method = request.uri().path().to_owned();
     let codec = || ProstCodec::<Note, Note>::default();
     let answer = match method.as_str() {
@@ -132,9 +133,18 @@ impl Caller {
 
     /// Unary.
     pub async fn say(&mut self, method: &'static str, note: Note) -> Result<tonic::Response<Note>, Status> {
+        self.unary(method, tonic::Request::new(note)).await
+    }
+
+    /// Unary, with fields of the caller's.
+    pub async fn unary(
+        &mut self,
+        method: &'static str,
+        request: tonic::Request<Note>,
+    ) -> Result<tonic::Response<Note>, Status> {
         self.ready().await;
         let path = PathAndQuery::from_static(method);
-        self.grpc.unary(tonic::Request::new(note), path, ProstCodec::<Note, Note>::default()).await
+        self.grpc.unary(request, path, ProstCodec::<Note, Note>::default()).await
     }
 
     /// Server streaming.

@@ -6,6 +6,7 @@ mod admin;
 mod avx_gateway;
 mod balancing;
 mod built_in;
+mod chaos;
 mod cli;
 mod config_forms;
 mod errors;

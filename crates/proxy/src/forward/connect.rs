@@ -92,7 +92,7 @@ async fn establish(
         let client = Arc::new(H2Client::handshake(io, upstream.pool.max_age, open).await?);
         return Ok(Connected::H2(client));
     }
-    let (pools, max_idle) = (upstream.pools.clone(), upstream.pool.max_idle);
+    let (pools, max_idle) = (&upstream.pools, upstream.pool.max_idle);
     let mut conn = Conn::new(io, pools, worker, max_idle, open, Instant::now());
     conn.whose = upstream.kept_for(client).map(Arc::downgrade);
     Ok(Connected::H1(Box::new(conn)))

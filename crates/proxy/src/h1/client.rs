@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards an endpoint, inline in the task of the client's connection: no task, no channel, no second wake-up.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Instant,
 };
@@ -38,7 +38,8 @@ pub struct Conn {
     /// The socket.
     pub io: Io,
     input: Input,
-    pools: Arc<Pools>,
+    /// Weak: the pool holds its idle connections, and goes with its endpoint when a reload takes that away.
+    pools: Weak<Pools>,
     worker: usize,
     max_idle: usize,
     born: Instant,
@@ -79,11 +80,11 @@ pub struct Failed {
 
 impl Conn {
     /// A fresh connection.
-    pub fn new(io: Io, pools: Arc<Pools>, worker: usize, max_idle: usize, open: Open, now: Instant) -> Conn {
+    pub fn new(io: Io, pools: &Arc<Pools>, worker: usize, max_idle: usize, open: Open, now: Instant) -> Conn {
         Conn {
             io,
             input: Input::default(),
-            pools,
+            pools: Arc::downgrade(pools),
             worker,
             max_idle,
             born: now,
@@ -113,9 +114,10 @@ impl Conn {
     fn release(mut self: Box<Self>) {
         self.used = true;
         self.input.release();
-        let (pools, worker, max_idle) = (self.pools.clone(), self.worker, self.max_idle);
-        let since = self.leased;
-        pools.give(worker, self, max_idle, since);
+        let (worker, max_idle, since) = (self.worker, self.max_idle, self.leased);
+        if let Some(pools) = self.pools.upgrade() {
+            pools.give(worker, self, max_idle, since);
+        }
     }
 }
 
