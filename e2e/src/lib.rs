@@ -7,6 +7,7 @@ pub mod captured;
 pub mod certs;
 pub mod client;
 pub mod corpus;
+pub mod dns;
 pub mod endpoint;
 pub mod gateway;
 pub mod good;

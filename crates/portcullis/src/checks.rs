@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_proxy::{
+    forward::upstream::Where,
     health::{Checked, Checks, Target, Watcher, probe},
     runtime::{Runtime, Service},
 };
@@ -21,8 +22,12 @@ fn checked(service: &Service) -> Option<Checked> {
     let parts = service.settings.endpoints.iter().zip(&service.endpoints).zip(&service.upstreams);
     let endpoints = parts.filter_map(|((endpoint, live), upstream)| {
         let tls = upstream.tls.clone().map(|(config, name)| probe::Tls { config, name });
-        let spoken =
-            probe::Spoken { http: service.settings.http, tls, proxy_protocol: upstream.proxy_protocol };
+        let named = match &upstream.target {
+            Where::Name(named, _) => Some(named.clone()),
+            Where::Address(_) | Where::Unix(_) => None,
+        };
+        let (http, proxy_protocol) = (service.settings.http, upstream.proxy_protocol);
+        let spoken = probe::Spoken { http, tls, named, proxy_protocol };
         match probe::build(endpoint, &settings, spoken) {
             Ok(probe) => Some(Target { url: live.url.clone(), state: live.state.clone(), probe }),
             Err(error) => {

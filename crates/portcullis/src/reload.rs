@@ -29,6 +29,7 @@ use portcullis_proxy::{
     worker_count,
 };
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
@@ -301,6 +302,8 @@ impl Reloader {
     /// What runs beside the workers follows the new configuration.
     fn follow(&mut self, running: Running, generation: u64) {
         let Running { runtime, access_log } = running;
+        let control = Handle::current();
+        runtime.names.values().for_each(|named| named.follow(&control));
         // The state of health is kept by the endpoints: new checks go on where the old ones stop.
         self.current.checks = Some(checks::start(&runtime));
         if let Some(logging) = &self.process.logging {

@@ -12,6 +12,7 @@ pub mod by_worker;
 pub mod clock;
 pub mod data;
 pub mod date;
+pub mod dns;
 pub mod forward;
 pub mod h1;
 pub mod h2;

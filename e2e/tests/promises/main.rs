@@ -9,6 +9,7 @@ mod built_in;
 mod chaos;
 mod cli;
 mod config_forms;
+mod dns;
 mod errors;
 mod failing_endpoints;
 mod floods;

@@ -12,6 +12,9 @@ use crate::{
 pub(super) const BUCKETS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// How long a drain may take.
+pub(super) const DNS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const DNS_MIN_TTL: Duration = Duration::from_secs(1);
+pub(super) const DNS_MAX_TTL: Duration = Duration::from_secs(300);
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 pub(super) const UPGRADE: Duration = Duration::from_secs(30);
 /// How the gateway calls itself.

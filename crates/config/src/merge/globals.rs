@@ -9,7 +9,7 @@ use super::{Merged, Merger, Source, defaults, listeners::texts, shared};
 use crate::{
     diagnostic::Code,
     document::Path,
-    model::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics, Model, StatusRange},
+    model::{AccessLog, AccessLogFormat, Admin, Dns, ErrorPage, Log, LogFormat, Metrics, Model, StatusRange},
     scalar,
     written::{self, Configuration},
 };
@@ -25,6 +25,7 @@ impl Merger<'_> {
         let written = main.map_or(&nothing, |source| &source.written);
         let error_pages = main.map(|source| self.error_pages(source)).unwrap_or_default();
         let metrics = self.metrics(main, written.metrics.as_ref());
+        let dns = self.dns(main, written.dns.as_ref());
         let gateway_name = self.gateway_name(main, written);
         let server = written.server.as_ref();
         if let (Some(source), Some(_), Some(_)) =
@@ -53,6 +54,7 @@ impl Merger<'_> {
             drain_timeout: defaults::first([&written.drain_timeout], defaults::DRAIN),
             upgrade_timeout: defaults::first([&written.upgrade_timeout], defaults::UPGRADE),
             gateway_name,
+            dns,
             max_connections: written.max_connections.unwrap_or(0),
         };
         Merged { model, findings: self.findings, used: self.used }
@@ -72,6 +74,41 @@ impl Merger<'_> {
                 }
             }
         }
+    }
+
+    fn dns(&mut self, main: Option<&Source>, written: Option<&written::Dns>) -> Dns {
+        let nothing = written::Dns::default();
+        let written = written.unwrap_or(&nothing);
+        let dns = Dns {
+            servers: written.servers.iter().flatten().map(|server| server.0.0).collect(),
+            timeout: defaults::first([&written.timeout], defaults::DNS_TIMEOUT),
+            min_ttl: defaults::first([&written.min_ttl], defaults::DNS_MIN_TTL),
+            max_ttl: defaults::first([&written.max_ttl], defaults::DNS_MAX_TTL),
+        };
+        let Some(source) = main else { return dns };
+        let path = Path::root().key("dns");
+        let mut report = |key: &str, code, message: &str, help: &str| {
+            let at = path.key(key);
+            // Of two that disagree, the one that is written.
+            let at = if source.document.root.at(&at).is_some() { at } else { path.key("min_ttl") };
+            self.error(source, &at, code, message, help);
+        };
+        if written.servers.as_ref().is_some_and(Vec::is_empty) && !source.broken(&path) {
+            let help = "name one, or leave `servers` away for those of the system";
+            report("servers", Code::MissingKey, "no name server", help);
+        }
+        if dns.timeout.is_zero() {
+            let help = "write a time such as 2s";
+            report("timeout", Code::BadValue, "`timeout` of 0 would end every question", help);
+        }
+        if dns.max_ttl.is_zero() {
+            let help = "write a time such as 5m";
+            report("max_ttl", Code::BadValue, "`max_ttl` of 0 would ask without end", help);
+        } else if dns.min_ttl > dns.max_ttl {
+            let help = "`min_ttl` at most `max_ttl` (5 min when it is not written)";
+            report("max_ttl", Code::Conflict, "`min_ttl` is longer than `max_ttl`", help);
+        }
+        dns
     }
 
     fn gateway_name(&mut self, main: Option<&Source>, written: &Configuration) -> std::sync::Arc<str> {

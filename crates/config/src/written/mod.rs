@@ -2,6 +2,7 @@
 //! JSON Schema comes from the same types.
 
 mod admin;
+mod dns;
 mod error_page;
 mod health;
 mod limits;
@@ -24,6 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use admin::Admin;
+pub use dns::{Dns, NameServer};
 pub use error_page::ErrorPage;
 pub use health::{HealthCheck, PassiveHealth, ProbeKind};
 pub use limits::{Limits, PathPolicy, RouteLimits, RoutePathPolicy};
@@ -83,6 +85,8 @@ pub struct Configuration {
     /// Timeouts that every listener, service and route inherits.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// How the names of endpoints are looked up.
+    pub dns: Option<Dns>,
     /// Metrics, in the text format of Prometheus.
     pub metrics: Option<Metrics>,
     /// A line for every request. `true` for JSON to standard output; a text is the format. Default: off.

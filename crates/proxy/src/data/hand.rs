@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    forward::upstream::Where,
     listen::{Accepting, Drain, accept},
     worker::Worker,
 };
@@ -159,6 +160,12 @@ async fn sweep(worker: Arc<Worker>) {
         let Some(runtime) = worker.runtime() else { continue };
         for upstream in runtime.services.values().flat_map(|service| &service.upstreams) {
             upstream.pools.sweep(worker.index, upstream.pool.idle_timeout);
+            if let Where::Name(named, _) = &upstream.target {
+                let known = named.known();
+                if !known.is_empty() {
+                    upstream.pools.keep_only(worker.index, &known);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A new connection to an endpoint: resolve, connect, TLS; all within the connect timeout.
 
-use std::{io, sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{io, net::IpAddr, sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use portcullis_config::model::{Scheme, UpstreamHttp};
 use portcullis_core::{Connection, Error, Kind};
@@ -10,8 +10,12 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::upstream::{Open, Upstream, Where};
+use super::{
+    eyeballs,
+    upstream::{Open, Upstream, Where},
+};
 use crate::{
+    dns::Named,
     h1::client::Conn,
     h2::client::H2Client,
     io::Io,
@@ -23,8 +27,8 @@ use crate::{
 pub enum Connected {
     /// HTTP/1.1.
     H1(Box<Conn>),
-    /// HTTP/2.
-    H2(Arc<H2Client>),
+    /// HTTP/2, and where it leads when that may change.
+    H2(Arc<H2Client>, Option<IpAddr>),
 }
 
 /// Connects to an endpoint for this client and agrees on a version. With `http1_only` (upgrades) never HTTP/2.
@@ -58,7 +62,11 @@ async fn establish(
     let mut io = match &upstream.target {
         Where::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(refused)?),
         Where::Address(address) => Io::Tcp(tcp(TcpStream::connect(address).await)?),
-        Where::Name(name, port) => Io::Tcp(by_name(name, *port).await?),
+        Where::Name(named, port) => Io::Tcp(by_name(named, *port).await?),
+    };
+    let remote = match (&io, &upstream.target) {
+        (Io::Tcp(stream), Where::Name(..)) => stream.peer_addr().ok().map(|remote| remote.ip()),
+        _ => None,
     };
     if let Some(version) = upstream.proxy_protocol {
         let ends = Ends { source: client.peer, destination: client.local };
@@ -90,26 +98,21 @@ async fn establish(
     upstream.metrics.opened(worker);
     if h2 {
         let client = Arc::new(H2Client::handshake(io, upstream.pool.max_age, open).await?);
-        return Ok(Connected::H2(client));
+        return Ok(Connected::H2(client, remote));
     }
     let (pools, max_idle) = (&upstream.pools, upstream.pool.max_idle);
     let mut conn = Conn::new(io, pools, worker, max_idle, open, Instant::now());
+    conn.remote = remote;
     conn.whose = upstream.kept_for(client).map(Arc::downgrade);
     Ok(Connected::H1(Box::new(conn)))
 }
 
-async fn by_name(name: &str, port: u16) -> Result<TcpStream, Error> {
-    let addresses = tokio::net::lookup_host((name, port))
-        .await
-        .map_err(|error| Error::because(Kind::DnsError, format!("{name}: {error}")))?;
-    let mut last = Err(Error::because(Kind::DnsError, format!("{name} has no address")));
-    for address in addresses {
-        last = tcp(TcpStream::connect(address).await);
-        if last.is_ok() {
-            break;
-        }
-    }
-    last
+/// Connects to one of a name's addresses.
+async fn by_name(named: &Named, port: u16) -> Result<TcpStream, Error> {
+    let addresses = named.addresses().await;
+    let addresses =
+        addresses.map_err(|why| Error::because(Kind::DnsError, format!("{}: {why}", named.name())))?;
+    tcp(eyeballs::connect(eyeballs::order(&addresses, port, named.turn())).await)
 }
 
 fn tcp(result: io::Result<TcpStream>) -> Result<TcpStream, Error> {

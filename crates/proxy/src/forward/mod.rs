@@ -25,6 +25,7 @@ use connect::{Connected, connect};
 use upstream::{InFlight, Upstream};
 
 pub mod connect;
+pub mod eyeballs;
 mod over_h2;
 pub mod tunnel;
 pub mod upstream;
@@ -157,7 +158,7 @@ async fn attempt(
         };
         let host = host(forward, upstream, x);
         let result = match connected {
-            Connected::H2(client) => Box::pin(over_h2::send(forward, upstream, &client, x, host)).await,
+            Connected::H2(client, _) => Box::pin(over_h2::send(forward, upstream, &client, x, host)).await,
             Connected::H1(conn) => {
                 let ask = Ask {
                     host,
@@ -213,7 +214,7 @@ fn kept(
 ) -> Option<Connected> {
     let worker = forward.worker.index;
     let kept_for = upstream.kept_for(client);
-    let h2 = || upstream.pools.take_h2(worker, kept_for).map(Connected::H2);
+    let h2 = || upstream.pools.take_h2(worker, kept_for).map(|conn| Connected::H2(conn, None));
     let h1 = || upstream.pools.take(worker, &upstream.pool, kept_for, now).map(Connected::H1);
     let kept = if !http1_only && upstream.may_speak_h2() { h2() } else { None };
     let kept = kept.or_else(|| if fresh || upstream.always_h2() { None } else { h1() });
@@ -238,8 +239,8 @@ async fn anew(
     let connecting = connect(upstream, worker, http1_only, client);
     let connected = crate::serve::while_wanted(forward.watch, forward.total, link, connecting).await?;
     way.connect += begun.elapsed();
-    if let Ok(Connected::H2(conn)) = &connected {
-        upstream.pools.give_h2(worker, conn.clone(), upstream.kept_for(client));
+    if let Ok(Connected::H2(conn, remote)) = &connected {
+        upstream.pools.give_h2(worker, conn.clone(), upstream.kept_for(client), *remote);
     }
     connected
 }

@@ -14,7 +14,7 @@ use portcullis_config::model::{Pool, ProxyProtocol, Scheme, ServiceTimeouts, Ups
 use portcullis_core::{Connection, endpoint::EndpointState};
 use rustls::pki_types::ServerName;
 
-use crate::{by_worker::ByWorker, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
+use crate::{dns::Named, by_worker::ByWorker, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
 
 /// How one endpoint is reached.
 pub struct Upstream {
@@ -51,20 +51,23 @@ pub struct Upstream {
 pub enum Where {
     /// An IP address.
     Address(SocketAddr),
-    /// A name to be resolved at each new connection.
-    Name(Arc<str>, u16),
+    /// A name and a port.
+    Name(Arc<Named>, u16),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
 impl Where {
-    /// From the model's address.
-    pub fn of(address: &portcullis_config::model::EndpointAddress) -> Where {
+    /// From the model's address, and what is known of a name.
+    pub fn of(
+        address: &portcullis_config::model::EndpointAddress,
+        named: impl FnOnce(&Arc<str>) -> Arc<Named>,
+    ) -> Where {
         use portcullis_config::model::EndpointAddress::{Tcp, Unix};
         match address {
             Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => Where::Address(SocketAddr::new(ip, *port)),
-                Err(_) => Where::Name(host.clone(), *port),
+                Err(_) => Where::Name(named(host), *port),
             },
             Unix(path) => Where::Unix(path.clone()),
         }
@@ -82,7 +85,7 @@ pub struct Pools {
 #[derive(Default)]
 struct Shard {
     idle: Vec<(Box<Conn>, Instant)>,
-    h2: Vec<(Arc<H2Client>, Whose)>,
+    h2: Vec<(Arc<H2Client>, Whose, Option<IpAddr>)>,
 }
 
 /// The client's connection that a connection to an endpoint was opened for, where the endpoint has been told.
@@ -155,14 +158,30 @@ impl Pools {
     /// An HTTP/2 connection with room for one more stream.
     pub fn take_h2(&self, worker: usize, client: Option<&Arc<Connection>>) -> Option<Arc<H2Client>> {
         let mut shard = self.shard(worker);
-        shard.h2.retain(|(conn, _)| conn.is_usable());
-        let found = shard.h2.iter().find(|(conn, whose)| is_for(whose, client) && conn.has_room());
-        found.map(|(conn, _)| conn.clone())
+        shard.h2.retain(|(conn, ..)| conn.is_usable());
+        let found = shard.h2.iter().find(|(conn, whose, _)| is_for(whose, client) && conn.has_room());
+        found.map(|(conn, ..)| conn.clone())
     }
 
     /// Keeps an HTTP/2 connection.
-    pub fn give_h2(&self, worker: usize, conn: Arc<H2Client>, client: Option<&Arc<Connection>>) {
-        self.shard(worker).h2.push((conn, client.map(Arc::downgrade)));
+    pub fn give_h2(
+        &self,
+        worker: usize,
+        conn: Arc<H2Client>,
+        client: Option<&Arc<Connection>>,
+        remote: Option<IpAddr>,
+    ) {
+        self.shard(worker).h2.push((conn, client.map(Arc::downgrade), remote));
+    }
+
+    /// Closes idle connections to addresses that a name no longer has, and begins nothing more on the others.
+    pub fn keep_only(&self, worker: usize, addresses: &[IpAddr]) {
+        let is_gone = |remote: Option<IpAddr>| remote.is_some_and(|remote| !addresses.contains(&remote));
+        let mut shard = self.shard(worker);
+        let closed: Vec<_> = shard.idle.extract_if(.., |(conn, _)| is_gone(conn.remote)).collect();
+        shard.h2.retain(|(.., remote)| !is_gone(*remote));
+        drop(shard);
+        drop(closed);
     }
 
     /// Idle connections over all workers.
@@ -194,7 +213,7 @@ impl Pools {
             !client.is_usable() || client.idle_for().is_some_and(|idle| idle >= idle_timeout)
         };
         let ended: Vec<_> =
-            shard.h2.extract_if(.., |(client, whose)| is_over(client) || is_orphan(whose)).collect();
+            shard.h2.extract_if(.., |(client, whose, _)| is_over(client) || is_orphan(whose)).collect();
         drop(shard);
         drop((closed, ended));
     }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 towards an endpoint, inline in the task of the client's connection: no task, no channel, no second wake-up.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Instant,
@@ -47,6 +48,8 @@ pub struct Conn {
     leased: Instant,
     used: bool,
     open: Open,
+    /// Where it leads.
+    pub remote: Option<IpAddr>,
     /// The client's connection that it was opened for, where the endpoint has been told.
     pub whose: Whose,
 }
@@ -91,6 +94,7 @@ impl Conn {
             leased: now,
             used: false,
             open,
+            remote: None,
             whose: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::runtime::Runtime;
+use crate::{dns::Named, runtime::Runtime};
 
 /// Live values of the running configuration.
 pub trait Gauges {
@@ -11,6 +11,9 @@ pub trait Gauges {
 
     /// Calls `each` with every endpoint.
     fn endpoints(&self, each: &mut dyn FnMut(&EndpointGauge<'_>));
+
+    /// Calls `each` with every name of an endpoint.
+    fn names(&self, _: &mut dyn FnMut(&Named)) {}
 
     /// Access log lines written, and lines dropped because the writer could not keep up or failed.
     fn access_log_lines(&self) -> (u64, u64) {
@@ -53,6 +56,10 @@ impl Gauges for Runtime {
                 });
             }
         }
+    }
+
+    fn names(&self, each: &mut dyn FnMut(&Named)) {
+        self.names.values().for_each(|named| each(named));
     }
 
     fn access_log_lines(&self) -> (u64, u64) {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
+use crate::dns::Outcome;
+
 use super::{
     gauges::{EndpointGauge, Gauges},
     histogram::HistogramTotals,
@@ -23,6 +25,7 @@ impl Metrics {
         self.requests(&mut page, &view.by_path());
         self.services(&mut page, &view);
         endpoints(&mut page, &view, gauges);
+        names(&mut page, gauges);
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
         Process::read().write(&mut page);
@@ -189,6 +192,29 @@ fn endpoints(page: &mut Page, view: &View, gauges: &dyn Gauges) {
         page.sample(&[("service", service), ("endpoint", endpoint)], totals.failures);
     }
     pools(page, &live, &counted);
+}
+
+/// Names of endpoints: how often they were looked up, and what came of it.
+fn names(page: &mut Page, gauges: &dyn Gauges) {
+    let mut counts: Vec<(String, &str, u64)> = Vec::new();
+    let mut known: Vec<(String, u64, Option<f64>)> = Vec::new();
+    gauges.names(&mut |named| {
+        let name = || named.name().to_owned();
+        counts.extend(Outcome::ALL.map(|outcome| (name(), outcome.as_str(), named.count(outcome))));
+        known.push((name(), named.known().len() as u64, named.age().map(|age| age.as_secs_f64())));
+    });
+    page.family("gateway_dns_lookups_total", Counter, "Look-ups of the name, by result.");
+    for (name, result, count) in &counts {
+        page.sample(&[("name", name), ("result", result)], *count);
+    }
+    page.family("gateway_dns_addresses", Gauge, "Addresses of the name in use.");
+    for (name, addresses, _) in &known {
+        page.sample(&[("name", name)], *addresses);
+    }
+    page.family("gateway_dns_age_seconds", Gauge, "Since the addresses of the name were last confirmed.");
+    for (name, _, age) in &known {
+        age.iter().for_each(|age| page.sample(&[("name", name)], *age));
+    }
 }
 
 /// Pools are shown by service: their endpoints come and go.

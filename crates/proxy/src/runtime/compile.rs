@@ -22,6 +22,7 @@ use super::{Asked, Listener, Route, Runtime, Service, Target};
 use crate::{
     arrive,
     balance::{self, KeyOf, Place, Sticky, stable_hash},
+    dns::{Named, Resolver},
     forward::upstream::{Pools, Upstream, Where},
     health::{self, Passive},
     observe::{AccessLog, Metrics},
@@ -68,7 +69,10 @@ pub struct Problem {
 /// # Errors
 /// All problems found, not the first.
 pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Problem>> {
-    let mut compiler = Compiler { model: &model, parts, problems: Vec::new() };
+    let dns = &model.dns;
+    let resolver = parts.keep.get("resolver", &format!("{dns:?}"), || Resolver::new(dns.clone()));
+    let mut compiler =
+        Compiler { model: &model, parts, resolver, names: BTreeMap::new(), problems: Vec::new() };
     let middlewares = compiler.middlewares();
     let services = compiler.services();
     let mut routes = compiler.routes(&middlewares, &services);
@@ -77,6 +81,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
     if !compiler.problems.is_empty() {
         return Err(compiler.problems);
     }
+    let names = Arc::new(compiler.names);
     let live: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
     tracing::debug!(routes = live.len(), "compiled");
     Ok(Runtime {
@@ -88,6 +93,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         listeners: Arc::new(listeners),
         routes: routes.into(),
         services: Arc::new(services),
+        names,
         model,
     })
 }
@@ -95,6 +101,8 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
 struct Compiler<'a> {
     model: &'a Model,
     parts: &'a Parts<'a>,
+    resolver: Arc<Resolver>,
+    names: BTreeMap<Arc<str>, Arc<Named>>,
     problems: Vec<Problem>,
 }
 
@@ -241,7 +249,7 @@ impl Compiler<'_> {
             format!("{} {} {:?} {:?} {told:?}", settings.name, endpoint.url, settings.tls, settings.http);
         Some(Upstream {
             url: endpoint.url.clone(),
-            target: Where::of(&endpoint.address),
+            target: Where::of(&endpoint.address, |name| self.named(name)),
             scheme: endpoint.scheme,
             http: settings.http,
             proxy_protocol: settings.proxy_protocol,
@@ -254,6 +262,16 @@ impl Compiler<'_> {
             pools: self.parts.keep.get("pools", &identity, || Pools::new(workers)),
             metrics: self.parts.metrics.endpoint(&settings.name, &endpoint.url),
         })
+    }
+
+    /// What is known of a name: kept as long as it is looked up in the same way.
+    fn named(&mut self, name: &Arc<str>) -> Arc<Named> {
+        let (dns, keep, resolver) = (&self.model.dns, self.parts.keep, &self.resolver);
+        let make = || {
+            let identity = format!("{name} {dns:?}");
+            keep.get("name", &identity, || Named::new(name.clone(), dns.clone(), resolver.clone()))
+        };
+        self.names.entry(name.clone()).or_insert_with(make).clone()
     }
 
     fn routes(&mut self, built: &Middlewares, services: &Services) -> Vec<Arc<Route>> {

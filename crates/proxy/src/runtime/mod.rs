@@ -7,6 +7,7 @@ use portcullis_core::{Middleware, balance::Balancer, builtin::Builtin, endpoint:
 
 use crate::{
     balance::{KeyOf, Sticky},
+    dns::Named,
     forward::upstream::Upstream,
     health::passive::Passive,
     observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
@@ -30,6 +31,8 @@ pub struct Runtime {
     pub routes: Arc<[Arc<Route>]>,
     /// By qualified name.
     pub services: Arc<BTreeMap<Name, Arc<Service>>>,
+    /// Names of endpoints, and what is known of them.
+    pub names: Arc<BTreeMap<Arc<str>, Arc<Named>>>,
     /// How the gateway calls itself.
     pub gateway_name: Arc<str>,
     /// Bodies of the gateway's own errors.

@@ -140,6 +140,12 @@ fn empty_model() -> Model {
         drain_timeout: Duration::from_secs(30),
         upgrade_timeout: Duration::from_secs(30),
         gateway_name: "portcullis".into(),
+        dns: model::Dns {
+            servers: Vec::new(),
+            timeout: Duration::from_secs(2),
+            min_ttl: Duration::from_secs(1),
+            max_ttl: Duration::from_secs(300),
+        },
         max_connections: 0,
     }
 }

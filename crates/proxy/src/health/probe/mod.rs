@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::proxy_protocol;
+use crate::{dns::Named, forward::eyeballs, proxy_protocol};
 use ask::Ask;
 
 /// One way to ask an endpoint. How long that may take is the caller's business.
@@ -29,6 +29,9 @@ pub trait Probe: Send + Sync + 'static {
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// No address.
+    #[error("its name does not resolve: {0}")]
+    Name(String),
     /// No connection.
     #[error("connecting failed: {0}")]
     Connect(io::Error),
@@ -55,6 +58,8 @@ pub struct Spoken {
     pub http: UpstreamHttp,
     /// For `https`.
     pub tls: Option<Tls>,
+    /// What is known of the endpoint's name, if it has one.
+    pub named: Option<Arc<Named>>,
     /// That it is nobody's connection but ours.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -77,9 +82,12 @@ pub fn build(
     check: &HealthCheck,
     spoken: Spoken,
 ) -> Result<Arc<dyn Probe>, String> {
-    let Spoken { http, tls, proxy_protocol } = spoken;
+    let Spoken { http, tls, named, proxy_protocol } = spoken;
     let address = match (&endpoint.address, check.port) {
-        (EndpointAddress::Tcp { host, port }, own) => Address::Tcp(host.clone(), own.unwrap_or(*port)),
+        (EndpointAddress::Tcp { host, port }, own) => {
+            let port = own.unwrap_or(*port);
+            named.map_or_else(|| Address::Tcp(host.clone(), port), |named| Address::Name(named, port))
+        }
         (EndpointAddress::Unix(path), _) => Address::Unix(path.clone()),
     };
     let place = Place { address, proxy_protocol };
@@ -108,6 +116,7 @@ struct Place {
 
 enum Address {
     Tcp(Arc<str>, u16),
+    Name(Arc<Named>, u16),
     Unix(PathBuf),
 }
 
@@ -183,6 +192,13 @@ async fn connect(address: &Address) -> Result<Box<dyn Duplex>, Failure> {
         Address::Tcp(host, port) => {
             let stream = TcpStream::connect((&**host, *port)).await.map_err(Failure::Connect)?;
             // Small and once: a delay for coalescing would only make the endpoint look slow. Not vital.
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream))
+        }
+        Address::Name(named, port) => {
+            let addresses = named.addresses().await.map_err(|why| Failure::Name(why.to_string()))?;
+            let order = eyeballs::order(&addresses, *port, named.turn());
+            let stream = eyeballs::connect(order).await.map_err(Failure::Connect)?;
             let _ = stream.set_nodelay(true);
             Ok(Box::new(stream))
         }

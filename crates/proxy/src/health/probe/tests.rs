@@ -45,7 +45,7 @@ fn endpoint(scheme: Scheme, port: u16) -> model::Endpoint {
     }
 }
 
-const AUTO: Spoken = Spoken { http: UpstreamHttp::Auto, tls: None, proxy_protocol: None };
+const AUTO: Spoken = Spoken { http: UpstreamHttp::Auto, tls: None, named: None, proxy_protocol: None };
 
 /// Probes once, in bounded time.
 async fn probe(
@@ -54,7 +54,7 @@ async fn probe(
     http: UpstreamHttp,
     tls: Option<Tls>,
 ) -> Result<(), String> {
-    let probe = build(endpoint, check, Spoken { http, tls, proxy_protocol: None }).unwrap();
+    let probe = build(endpoint, check, Spoken { http, tls, named: None, proxy_protocol: None }).unwrap();
     let found = timeout(Duration::from_secs(5), probe.probe()).await.unwrap();
     found.map_err(|failure| failure.to_string())
 }
