@@ -191,7 +191,7 @@ pub struct Pool {
     pub max_connections: Option<usize>,
     /// How long an idle connection is kept. Default 60 s.
     pub idle_timeout: Option<Lit<Duration>>,
-    /// Age at which a connection is no longer used, so that changed DNS answers are followed; 0 means unbounded.
+    /// Age at which a connection is no longer used; 0 means unbounded.
     /// Default 5 min.
     pub max_age: Option<Lit<Duration>>,
 }

@@ -84,9 +84,9 @@ impl Resolver {
         };
         let local = |_| {
             // As the C library does without servers.
-            let config = ResolverConfig::from_name_servers(vec![NameServerConfig::udp_and_tcp(
-                IpAddr::V4(Ipv4Addr::LOCALHOST),
-            )]);
+            let config = ResolverConfig::from_name_servers(vec![NameServerConfig::udp_and_tcp(IpAddr::V4(
+                Ipv4Addr::LOCALHOST,
+            ))]);
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         let mut builder = if self.settings.servers.is_empty() {

@@ -14,7 +14,9 @@ use portcullis_config::model::{Pool, ProxyProtocol, Scheme, ServiceTimeouts, Ups
 use portcullis_core::{Connection, endpoint::EndpointState};
 use rustls::pki_types::ServerName;
 
-use crate::{dns::Named, by_worker::ByWorker, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics};
+use crate::{
+    by_worker::ByWorker, dns::Named, h1::client::Conn, h2::client::H2Client, observe::EndpointMetrics,
+};
 
 /// How one endpoint is reached.
 pub struct Upstream {
