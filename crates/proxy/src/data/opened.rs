@@ -69,7 +69,17 @@ impl Opened {
         let shares = |socket: &TcpListener| SockRef::from(socket).reuse_port().unwrap_or(false);
         let alone = sockets.first().is_some_and(|socket| !shares(socket));
         let places = sockets.into_iter().map(Place::of).collect();
-        Opened { name, wanted, bound, count: Arc::default(), gate, alone, from_outside: false, places, drains: BTreeMap::new() }
+        Opened {
+            name,
+            wanted,
+            bound,
+            count: Arc::default(),
+            gate,
+            alone,
+            from_outside: false,
+            places,
+            drains: BTreeMap::new(),
+        }
     }
 
     /// Its name.
