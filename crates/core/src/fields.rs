@@ -61,7 +61,7 @@ thread_local! {
 }
 
 /// An empty store, a used one of this thread where there is one.
-#[cold]
+#[inline(never)] // once for each message, while whoever asks for the store does so with each field
 fn spare() -> Box<Store> {
     let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
     // Room for a browser's request with what is added on the way: growing in steps would copy it several times.

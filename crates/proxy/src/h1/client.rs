@@ -344,7 +344,7 @@ impl Call {
             || status == StatusCode::NO_CONTENT
             || status == StatusCode::NOT_MODIFIED;
         let framing = framing::of_answer(&fields, http_10, bodyless).map_err(fatal)?;
-        let keep = keeps_open(&fields, http_10)
+        let keep = framing::keeps_open(&fields, http_10)
             && framing != Framing::Close
             && x.request.upgrade.is_none()
             && !self.write_broken;
@@ -366,17 +366,6 @@ impl Call {
         };
         Ok(Answer { status, fields, body, tunnel: None, source: Source::Endpoint })
     }
-}
-
-/// Does the endpoint keep the connection open after this answer? (RFC 9112 §9.3)
-fn keeps_open(fields: &Fields, http_10: bool) -> bool {
-    let named = |token: &str| {
-        fields
-            .known_all(Known::Connection)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    };
-    !named("close") && (!http_10 || named("keep-alive"))
 }
 
 fn write_head(out: &mut Vec<u8>, x: &mut Exchange, ask: &Ask<'_>, body: Framing) {

@@ -88,6 +88,20 @@ pub fn decimal(text: &[u8]) -> Option<u64> {
         .filter(|number| i64::try_from(*number).is_ok())
 }
 
+/// Does the sender of these fields keep the connection open behind the message? (RFC 9112 §9.3)
+pub fn keeps_open(fields: &Fields, http_10: bool) -> bool {
+    if !fields.has(Known::Connection) {
+        return !http_10;
+    }
+    let named = |token: &str| {
+        fields
+            .known_all(Known::Connection)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    };
+    !named("close") && (!http_10 || named("keep-alive"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

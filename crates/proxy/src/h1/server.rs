@@ -615,7 +615,7 @@ fn read(
     if !http_10 && !head.fields.has(Known::Host) {
         return Err(Error::because(Kind::BadRequest, "no Host"));
     }
-    let keep = keeps_open(&head.fields, http_10);
+    let keep = framing::keeps_open(&head.fields, http_10);
     let upgrade = if http_10 { None } else { upgrade::asked(&head.fields, &head.method, has_body) };
     let expects_continue = expects_continue(&head.fields, http_10)? && has_body;
     let target = bytes.get(head.target.start as usize..head.target.end as usize).unwrap_or_default();
@@ -629,20 +629,6 @@ fn read(
     let x = Exchange::new(request, connection.clone(), link.clone(), std::time::Instant::now());
     let ticket = Ticket::begin(worker.index, runtime.clone(), x);
     Ok(Some((Arrived { ticket, framing, keep, http_10, runtime, listener }, end)))
-}
-
-/// Would the client keep the connection open? (RFC 9112 §9.3)
-fn keeps_open(fields: &Fields, http_10: bool) -> bool {
-    if !fields.has(Known::Connection) {
-        return !http_10;
-    }
-    let named = |token: &str| {
-        fields
-            .known_all(Known::Connection)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-    };
-    !named("close") && (!http_10 || named("keep-alive"))
 }
 
 /// `Expect: 100-continue`; any other expectation is an error (RFC 9110 §10.1.1). Ignored in HTTP/1.0.
