@@ -142,6 +142,24 @@ impl Exchange {
         }
     }
 
+    /// An exchange for the same request, as it stands now, that goes its own way: without body, without what middlewares
+    /// remember, and with this link to a client ([`NoLink`] where nobody waits).
+    pub fn twin(&self, client_link: Arc<dyn ClientLink>) -> Exchange {
+        Exchange {
+            request: self.request.twin(),
+            connection: self.connection.clone(),
+            client_link,
+            client: self.client,
+            secure: self.secure,
+            started: self.started,
+            route: self.route.clone(),
+            parameters: self.parameters.clone(),
+            id: self.id.clone(),
+            claimed_id: self.claimed_id.clone(),
+            slots: Vec::new(),
+        }
+    }
+
     /// `https` or `http`.
     pub fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }

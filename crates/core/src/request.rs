@@ -56,6 +56,23 @@ impl Request {
         }
     }
 
+    /// A request for the same, as it stands now: without body, and without a wish to speak something else than HTTP.
+    pub fn twin(&self) -> Request {
+        Request {
+            method: self.method.clone(),
+            fields: self.fields.clone(),
+            body: Body::Empty,
+            path: self.path,
+            query: self.query,
+            authority: self.authority,
+            host_end: self.host_end,
+            original_path: self.original_path,
+            original_query: self.original_query,
+            upgrade: None,
+            expects_continue: false,
+        }
+    }
+
     /// Sets the canonical path and query as they arrived: also the "original" ones, for logs.
     pub fn arrive(&mut self, path: &str, query: Option<&str>) {
         self.path = self.fields.store_text(path);
@@ -161,6 +178,28 @@ mod tests {
             request.set_authority(authority);
             assert_eq!(request.host(), host);
         }
+    }
+
+    #[test]
+    fn a_twin_is_the_same_request_and_goes_its_own_way() {
+        let mut request = Request::new(Method::POST);
+        request.arrive("/api/x", Some("q=1"));
+        request.set_authority("A.example:80");
+        request.fields.append("x-one", "1");
+        request.strip_path(4);
+        request.body = Body::from("hello");
+        request.upgrade = Some("websocket".into());
+        let mut twin = request.twin();
+        assert_eq!((twin.method.as_str(), twin.path(), twin.query()), ("POST", "/x", Some("q=1")));
+        assert_eq!(
+            (twin.original_path(), twin.authority(), twin.host()),
+            ("/api/x", "a.example:80", "a.example")
+        );
+        assert_eq!(twin.fields.get_str("x-one"), Some("1"));
+        assert!(twin.body.is_empty() && twin.upgrade.is_none());
+        twin.fields.set("x-one", "2");
+        twin.set_path("/other");
+        assert_eq!((request.path(), request.fields.get_str("x-one")), ("/x", Some("1")));
     }
 
     #[test]

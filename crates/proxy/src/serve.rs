@@ -11,6 +11,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -151,7 +152,7 @@ struct Pass<'a> {
     worker: &'a Worker,
     runtime: &'a Runtime,
     listener: &'a Listener,
-    route: &'a Route,
+    route: &'a Arc<Route>,
     watch: &'a Watch,
 }
 

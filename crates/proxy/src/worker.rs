@@ -1,7 +1,7 @@
 //! One worker: a thread with a runtime of its own, its clock, and the configuration as it sees it.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
@@ -17,6 +17,9 @@ pub struct Worker {
     pub clock: Arc<Clock>,
     /// Connections being served by this worker.
     pub connections: AtomicUsize,
+    /// Requests of our own under way on this worker, see [`crate::forward::detached`].
+    pub detached: AtomicUsize,
+    me: Weak<Worker>,
     /// An allocation of this worker's own, so that the reference count is no bone of contention between cores.
     runtime: ArcSwapOption<Runtime>,
     /// The next number for a connection; at the end of a block, another block is taken.
@@ -31,13 +34,20 @@ static BLOCKS: AtomicU64 = AtomicU64::new(BLOCK);
 impl Worker {
     /// A worker without configuration.
     pub fn new(index: usize) -> Arc<Worker> {
-        Arc::new(Worker {
+        Arc::new_cyclic(|me| Worker {
+            me: me.clone(),
             index,
             clock: Clock::new(),
             connections: AtomicUsize::new(0),
+            detached: AtomicUsize::new(0),
             runtime: ArcSwapOption::empty(),
             ids: AtomicU64::new(0),
         })
+    }
+
+    /// Itself, for what outlives the request that begins it.
+    pub fn shared(&self) -> Option<Arc<Worker>> {
+        self.me.upgrade()
     }
 
     /// The configuration in force; `None` before the first.

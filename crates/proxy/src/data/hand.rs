@@ -142,10 +142,11 @@ async fn obey(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Order>) {
     std::future::pending().await
 }
 
-/// Waits until all connections have ended. Tunnels may take their time.
+/// Waits until all connections have ended, and all requests of our own: somebody at another worker may wait for what
+/// they bring. Tunnels may take their time.
 async fn last_connections(worker: &Worker, drains: &[Drain]) {
     let end_of_patience = Instant::now() + PATIENCE;
-    while worker.connections.load(Relaxed) > 0 {
+    while worker.connections.load(Relaxed) + worker.detached.load(Relaxed) > 0 {
         if Instant::now() >= end_of_patience {
             drains.iter().for_each(Drain::begin);
         }

@@ -25,6 +25,7 @@ use connect::{Connected, connect};
 use upstream::{InFlight, Upstream};
 
 pub mod connect;
+pub mod detached;
 pub mod eyeballs;
 mod over_h2;
 pub mod tunnel;
@@ -40,9 +41,9 @@ pub struct Forward<'a> {
     /// The configuration it began with.
     pub runtime: &'a Runtime,
     /// The route that took it.
-    pub route: &'a Route,
+    pub route: &'a Arc<Route>,
     /// The service it leads to.
-    pub service: &'a Service,
+    pub service: &'a Arc<Service>,
     /// The client connection's deadline.
     pub watch: &'a Watch,
     /// Total deadline, see [`Watch::total`].
