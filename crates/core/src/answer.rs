@@ -223,6 +223,9 @@ pub fn mapping(kind: Kind) -> Mapping {
         UpgradeFailed => {
             (502, "Endpoint refused the upgrade", "upgrade-failed", "http_upgrade_failed", UNAVAILABLE)
         }
+        RetriesExhausted => {
+            (502, "No attempt succeeded", "retries-exhausted", "destination_unavailable", UNAVAILABLE)
+        }
         ConnectionLimit => {
             (503, "Connection limit reached", "connection-limit", "connection_limit_reached", UNAVAILABLE)
         }

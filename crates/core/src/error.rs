@@ -104,6 +104,8 @@ pub enum Kind {
     ResponseIncomplete,
     /// The endpoint did not switch protocols as asked.
     UpgradeFailed,
+    /// Every attempt that the retry policy allows has failed; `detail` tells how the last one did.
+    RetriesExhausted,
     // Ours
     /// As many connections to the endpoint as allowed.
     ConnectionLimit,
@@ -154,7 +156,7 @@ impl From<Kind> for Error {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 38] = {
+    pub const ALL: [Kind; 39] = {
         use Kind::*;
         [
             BadRequest,
@@ -190,6 +192,7 @@ impl Kind {
             ResponseHeadersTooLarge,
             ResponseIncomplete,
             UpgradeFailed,
+            RetriesExhausted,
             ConnectionLimit,
             TotalTimeout,
             Misconfigured,
@@ -220,7 +223,8 @@ impl Kind {
             | BadResponse
             | ResponseHeadersTooLarge
             | ResponseIncomplete
-            | UpgradeFailed => Fault::Upstream,
+            | UpgradeFailed
+            | RetriesExhausted => Fault::Upstream,
             ConnectionLimit | TotalTimeout | Misconfigured | ShuttingDown | Internal => Fault::Gateway,
         }
     }

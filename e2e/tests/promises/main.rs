@@ -28,6 +28,7 @@ mod proxy_protocol;
 mod reload;
 mod reload_under_load;
 mod resize;
+mod retries;
 mod routing;
 mod running;
 mod shutdown;

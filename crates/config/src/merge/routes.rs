@@ -105,6 +105,7 @@ impl Merger<'_> {
             tunnel_idle_timeout: written.timeouts.tunnel_idle.map(|lit| lit.0),
             encoded_delimiters: self.route_path_policy(source, path, written),
             pass_host: written.pass_host,
+            policies: self.route_policies(source, path, written),
             origin: source.origin(path),
         };
         self.routes.push(route);

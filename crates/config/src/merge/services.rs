@@ -37,6 +37,7 @@ impl Merger<'_> {
                 .as_ref()
                 .and_then(|check| self.health_check(source, path, &check.0)),
             passive_health: written.passive_health.as_ref().map(|passive| super::health::passive(&passive.0)),
+            policies: self.service_policies(source, path, written),
             pass_host: written.pass_host.unwrap_or(true),
             timeouts: defaults::service_timeouts(&written.timeouts, &all.timeouts),
             pool: defaults::pool(&written.pool),

@@ -7,6 +7,8 @@ mod dns;
 mod health;
 mod listener;
 mod observe;
+mod policies;
+mod retry;
 mod route;
 mod service;
 
@@ -23,6 +25,8 @@ pub use listener::{
     ProxiedPeers, TlsVersion,
 };
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
+pub use policies::{RoutePolicies, ServicePolicies};
+pub use retry::{GrpcCode, Retry, RetryBudget, RetryOn};
 pub use route::{Middleware, Route, Target};
 pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Doubtful, Name, Origin};
+use super::{Doubtful, Name, Origin, RoutePolicies};
 use crate::{human, rule::Rule};
 
 /// A rule that chooses a service, with an ordered list of middlewares.
@@ -48,6 +48,9 @@ pub struct Route {
     pub encoded_delimiters: Option<Doubtful>,
     /// `Host` forwarded as it came, or the endpoint's own authority; overrides the service's.
     pub pass_host: Option<bool>,
+    /// What it does about failure, where that is not its service's business.
+    #[serde(flatten)]
+    pub policies: RoutePolicies,
     /// Where it was written (`routes[3]` of which file), for findings and for the admin API.
     pub origin: Origin,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{CertificateFiles, HealthCheck, Name, Origin, PassiveHealth};
+use super::{CertificateFiles, HealthCheck, Name, Origin, PassiveHealth, ServicePolicies};
 use crate::human;
 
 /// A named set of endpoints and the policies for reaching them.
@@ -22,6 +22,9 @@ pub struct Service {
     pub health_check: Option<HealthCheck>,
     /// Judges real requests.
     pub passive_health: Option<PassiveHealth>,
+    /// What it does about failure.
+    #[serde(flatten)]
+    pub policies: ServicePolicies,
     /// `Host` as the client sent it (true, default) or the endpoint's own authority.
     pub pass_host: bool,
     /// How long to wait for an endpoint.

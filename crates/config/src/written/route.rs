@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Lit, MiddlewareUse, OneOrMany, OrTable, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
+    Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};
@@ -62,6 +62,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// What to do with doubtful paths. Default: the listener's.
     pub path_policy: Option<RoutePathPolicy>,
+    /// Send a request once more when its attempt failed; `false` for never. Default: the service's.
+    pub retry: Option<OrTable<Retry>>,
     /// Send `Host` as it came (true) or the endpoint's own (false). Default: the service's.
     pub pass_host: Option<bool>,
 }

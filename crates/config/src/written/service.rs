@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, ServiceTimeouts, Strategy, UpstreamTls,
+    EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy, UpstreamTls,
     literal::Literal,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub struct Service {
     pub health_check: Option<OrTable<HealthCheck>>,
     /// Take an endpoint out for a time when real requests fail. `true` for the defaults. Default: off.
     pub passive_health: Option<OrTable<PassiveHealth>>,
+    /// Send a request once more when its attempt failed. A number of attempts in all, or `true` for 3. Default: off.
+    pub retry: Option<OrTable<Retry>>,
     /// Send `Host` as the client sent it (true) or the endpoint's own (false). Default true.
     pub pass_host: Option<bool>,
     /// How long to wait for an endpoint.

@@ -24,10 +24,14 @@ use crate::{
 use connect::{Connected, connect};
 use upstream::{InFlight, Upstream};
 
+pub mod budget;
+pub mod careful;
 pub mod connect;
 pub mod detached;
 pub mod eyeballs;
 mod over_h2;
+pub mod replay;
+pub mod retry;
 pub mod tunnel;
 pub mod upstream;
 
@@ -35,6 +39,7 @@ pub mod upstream;
 const TRIES: usize = 3;
 
 /// What forwarding needs to know beside the request.
+#[derive(Clone, Copy)]
 pub struct Forward<'a> {
     /// The worker that serves the request.
     pub worker: &'a Worker,
@@ -82,6 +87,9 @@ pub async fn forward(
         x.request.upgrade = None;
     }
     portcullis_core::forwarded::send(x, &forward.runtime.gateway_name);
+    if service.policies.is_some() || forward.route.policies.is_some() {
+        return careful::forward(forward, x, way, now).await;
+    }
     let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
     let key = service.key.as_ref().and_then(|key| key.key(x));
     let mut tried = [usize::MAX; TRIES];

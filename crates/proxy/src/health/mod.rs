@@ -6,6 +6,7 @@
 pub mod active;
 pub mod passive;
 pub mod probe;
+pub mod statuses;
 
 use portcullis_core::endpoint::{EndpointState, Health};
 

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_config::model::{PassiveHealth, StatusRange};
+use portcullis_config::model::PassiveHealth;
 use portcullis_core::{
     Kind,
     answer::mapping,
@@ -27,7 +27,7 @@ use portcullis_core::{
     error::Fault,
 };
 
-use super::{Change, State, Watcher, announce};
+use super::{Change, State, Watcher, announce, statuses::Statuses};
 use crate::balance::Place;
 
 /// The most failures that are counted: more are never needed, and this bounds what is remembered.
@@ -231,31 +231,13 @@ impl Drop for Ejections {
     }
 }
 
-/// A set of statuses, one bit each.
-struct Statuses([u64; 16]);
-
-impl Statuses {
-    fn new(ranges: &[StatusRange]) -> Statuses {
-        let mut bits = [0; 16];
-        for status in ranges.iter().flat_map(|range| range.from..=range.to.min(1023)) {
-            if let Some(word) = bits.get_mut(usize::from(status / 64)) {
-                *word |= 1_u64 << (status % 64);
-            }
-        }
-        Statuses(bits)
-    }
-
-    fn contain(&self, status: u16) -> bool {
-        self.0.get(usize::from(status / 64)).is_some_and(|word| word >> (status % 64) & 1 == 1)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use portcullis_config::model::StatusRange;
     use portcullis_core::{endpoint::Health, keep::Keep};
 
     use super::*;

@@ -106,6 +106,14 @@ impl Metrics {
             page.sample(&[("service", service)], totals.retries);
         }
         page.family(
+            "gateway_retry_budget_exhausted_total",
+            Counter,
+            "Attempts that were not made, because the service's retry budget was used up.",
+        );
+        for (service, totals) in &all {
+            page.sample(&[("service", service)], totals.retries_refused);
+        }
+        page.family(
             "gateway_service_health_changes_total",
             Counter,
             "Endpoints that came into service (up) or went out of it (down).",

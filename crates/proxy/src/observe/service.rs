@@ -36,6 +36,7 @@ struct ServiceShard {
     errors: Tally,
     duration: Histogram,
     retries: AtomicU64,
+    retries_refused: AtomicU64,
 }
 
 impl ServiceMetrics {
@@ -60,6 +61,11 @@ impl ServiceMetrics {
         self.shard(shard).retries.fetch_add(1, Relaxed);
     }
 
+    /// A request would have been sent once more, but the budget for that is used up.
+    pub fn retry_refused(&self, shard: usize) {
+        self.shard(shard).retries_refused.fetch_add(1, Relaxed);
+    }
+
     /// A request failed before there was an endpoint to blame: none in service, or a limit of the service's own.
     pub fn failed(&self, shard: usize, kind: Kind) {
         self.shard(shard).errors.add(kind_code(kind));
@@ -74,6 +80,7 @@ impl ServiceMetrics {
                 errors: Tally::default(),
                 duration: Histogram::new(&self.bounds.load()),
                 retries: AtomicU64::new(0),
+                retries_refused: AtomicU64::new(0),
             }
         });
         if fresh {
@@ -94,6 +101,7 @@ impl ServiceMetrics {
             went_up: self.went_up.load(Relaxed),
             went_down: self.went_down.load(Relaxed),
             retries: 0,
+            retries_refused: 0,
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
         };
@@ -102,6 +110,7 @@ impl ServiceMetrics {
             shard.errors.collect(&mut totals.errors);
             shard.duration.collect(&mut totals.duration);
             totals.retries += shard.retries.load(Relaxed);
+            totals.retries_refused += shard.retries_refused.load(Relaxed);
         }
         totals
     }
@@ -118,6 +127,8 @@ pub struct ServiceTotals {
     pub went_down: u64,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Attempts that were not made, because the retry budget was used up.
+    pub retries_refused: u64,
     statuses: BTreeMap<u16, u64>,
     errors: BTreeMap<u16, u64>,
 }

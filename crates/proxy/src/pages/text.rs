@@ -44,6 +44,7 @@ pub(super) fn explanation(kind: Kind) -> &'static str {
             "The header fields of the answer of the server behind the gateway are larger than allowed."
         }
         ResponseIncomplete => "The answer of the server behind the gateway ended too early.",
+        RetriesExhausted => "The request was tried several times, and no attempt succeeded.",
         UpgradeFailed => "The server behind the gateway did not switch to the protocol that was asked for.",
         ConnectionLimit => "The gateway has as many connections as it may. Ask again later.",
         TotalTimeout => "The request took longer than it may.",

@@ -18,6 +18,8 @@ use portcullis_core::{
 };
 use rustls::pki_types::ServerName;
 
+mod policies;
+
 use super::{Asked, Listener, Route, Runtime, Service, Target};
 use crate::{
     arrive,
@@ -196,6 +198,7 @@ impl Compiler<'_> {
                 .passive_health
                 .as_ref()
                 .map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
+            policies: self.service_policies(settings),
             metrics: self.parts.metrics.service(&settings.name),
             settings: settings.clone(),
             endpoints,
@@ -313,6 +316,7 @@ impl Compiler<'_> {
             tunnel_idle_timeout: settings.tunnel_idle_timeout,
             takes_trace: takes_trace(&settings.rule),
             pass_host: settings.pass_host,
+            policies: self.route_policies(settings),
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }
     }
@@ -397,6 +401,7 @@ impl Compiler<'_> {
             tunnel_idle_timeout: None,
             takes_trace: false,
             pass_host: None,
+            policies: None,
             metrics: self.parts.metrics.route(&name, "_admin"),
         }));
         let settings = model::Listener::plain(ADMIN, admin.address);

@@ -8,7 +8,7 @@ use portcullis_core::{Middleware, balance::Balancer, builtin::Builtin, endpoint:
 use crate::{
     balance::{KeyOf, Sticky},
     dns::Named,
-    forward::upstream::Upstream,
+    forward::{careful::Policies, upstream::Upstream},
     health::passive::Passive,
     observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
     pages::Pages,
@@ -99,6 +99,8 @@ pub struct Route {
     pub takes_trace: bool,
     /// Overrides the service's.
     pub pass_host: Option<bool>,
+    /// What it does about failure, where that is not the service's business.
+    pub policies: Option<Box<Policies>>,
     /// Counters.
     pub metrics: Arc<RouteMetrics>,
 }
@@ -140,6 +142,8 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// Passive health, when asked for.
     pub passive: Option<Passive>,
+    /// What it does about failure.
+    pub policies: Option<Box<Policies>>,
     /// Counters.
     pub metrics: Arc<ServiceMetrics>,
 }

@@ -202,6 +202,7 @@ fn route_to(builtin: &str) -> model::Route {
         tunnel_idle_timeout: None,
         encoded_delimiters: None,
         pass_host: None,
+        policies: Default::default(),
         origin: model::Origin::default(),
     }
 }

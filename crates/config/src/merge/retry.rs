@@ -1,0 +1,126 @@
+//! `retry` of services and routes.
+
+use std::time::Duration;
+
+use super::{Merger, Source, defaults, shared};
+use crate::{
+    diagnostic::Code,
+    document::Path,
+    model::{Retry, RetryBudget, RetryOn, StatusRange},
+    written::{
+        self, OneOrMany, RetryCause,
+        literal::{Ratio, Size},
+    },
+};
+
+/// The most attempts.
+const ATTEMPTS: u32 = 10;
+/// The most of a body that is kept.
+const BODY: u64 = 16 << 20;
+/// Methods that may be repeated (RFC 9110 §9.2.2).
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+
+impl Merger<'_> {
+    /// The retries of a service.
+    pub(super) fn retry(&mut self, source: &Source, path: &Path, written: &written::Retry) -> Retry {
+        let path = path.key("retry");
+        let attempts = written.attempts.unwrap_or(3);
+        if !(1..=ATTEMPTS).contains(&attempts) {
+            let at = if source.document.root.at(&path.key("attempts")).is_some() {
+                path.key("attempts")
+            } else {
+                path.clone()
+            };
+            let help = format!("1 (no retry) to {ATTEMPTS}, the first attempt included");
+            self.error(source, &at, Code::BadValue, "a request cannot be tried so often", help);
+        }
+        let base = written.backoff.as_ref().and_then(|backoff| backoff.0.base);
+        let base = defaults::first([&base], Duration::from_millis(25));
+        let max = written.backoff.as_ref().and_then(|backoff| backoff.0.max);
+        let max = defaults::first([&max], base.saturating_mul(10));
+        if max < base {
+            let message = "the longest wait of all is shorter than the first";
+            let help = "`max` at least `base`";
+            self.error(source, &path.key("backoff").key("max"), Code::Conflict, message, help);
+        }
+        if written.try_timeout.is_some_and(|time| time.0.is_zero()) {
+            let help = "leave it away for as long as the request may take";
+            let message = "`try_timeout` of 0 would end every attempt";
+            self.error(source, &path.key("try_timeout"), Code::BadValue, message, help);
+        }
+        let body_buffer = defaults::first([&written.body_buffer], Size(64 * 1024)).0;
+        if body_buffer > BODY {
+            let message = "so much would be kept of every request under way";
+            self.error(source, &path.key("body_buffer"), Code::BadValue, message, "at most 16 MiB");
+        }
+        let methods = methods(written);
+        let on = causes(written);
+        if !on.grpc.is_empty() && !methods.iter().any(|method| &**method == "POST") {
+            let message = "gRPC asks by POST, which is not among the methods that are sent again";
+            let help = "add methods = [\"POST\"] where the service's calls may be repeated";
+            self.warning(source, &path.key("on"), Code::Conflict, message, help);
+        }
+        Retry {
+            attempts: attempts.clamp(1, ATTEMPTS),
+            on,
+            methods,
+            backoff_base: base,
+            backoff_max: max,
+            try_timeout: written.try_timeout.map(|lit| lit.0),
+            body_buffer: body_buffer.min(BODY),
+            budget: self.budget(source, &path, written),
+        }
+    }
+
+    /// The retries of a route: the budget is its service's.
+    pub(super) fn route_retry(&mut self, source: &Source, path: &Path, written: &written::Retry) -> Retry {
+        if written.budget.is_some() {
+            let message = "a budget is for all that a service gets";
+            let help = "write `retry.budget` at the service";
+            self.error(source, &path.key("retry").key("budget"), Code::Conflict, message, help);
+        }
+        self.retry(source, path, written)
+    }
+
+    fn budget(&mut self, source: &Source, path: &Path, written: &written::Retry) -> RetryBudget {
+        let written = written.budget.as_ref().map(|budget| &budget.0);
+        let min_per_second = written.and_then(|budget| budget.min_per_second).unwrap_or(10.0);
+        if !min_per_second.is_finite() || min_per_second < 0.0 {
+            let at = path.key("budget").key("min_per_second");
+            let message = format!("{min_per_second} is no number of retries");
+            self.error(source, &at, Code::BadValue, message, "0 or more: 10 for ten each second");
+        }
+        let ratio = written.and_then(|budget| budget.ratio);
+        RetryBudget { ratio: defaults::first([&ratio], Ratio(0.2)).0, min_per_second }
+    }
+}
+
+fn methods(written: &written::Retry) -> Vec<super::Name> {
+    match &written.methods {
+        Some(OneOrMany(list)) => list.iter().map(|method| shared(&method.0.0)).collect(),
+        None => IDEMPOTENT.iter().map(|method| shared(method)).collect(),
+    }
+}
+
+fn causes(written: &written::Retry) -> RetryOn {
+    let Some(OneOrMany(list)) = &written.on else {
+        return RetryOn {
+            connect_error: true,
+            reset: true,
+            timeout: written.try_timeout.is_some(),
+            statuses: vec![StatusRange { from: 502, to: 504 }],
+            grpc: Vec::new(),
+        };
+    };
+    let mut on = RetryOn::default();
+    for cause in list {
+        match cause.0 {
+            RetryCause::ConnectError => on.connect_error = true,
+            RetryCause::Reset => on.reset = true,
+            RetryCause::Timeout => on.timeout = true,
+            RetryCause::Statuses(range) => on.statuses.push(range),
+            RetryCause::Grpc(code) => on.grpc.push(code),
+        }
+    }
+    on
+}

@@ -1,0 +1,143 @@
+//! A bound on all retries of a service, so that they make no outage worse: a share of its requests over the last ten
+//! seconds, and a few more each second for services with little to do. After Finagle's and linkerd's retry budgets.
+//!
+//! Requests are counted by worker, without a lock, and retries, which are rare, in one place.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use portcullis_config::model::RetryBudget;
+
+use crate::by_worker::ByWorker;
+
+/// Seconds that count.
+const WINDOW: u64 = 10;
+
+/// What a service's retries may cost. Kept over reloads.
+pub struct Budget {
+    born: Instant,
+    requests: ByWorker<Window>,
+    spent: Mutex<Window>,
+}
+
+/// Counts by second. Written by one thread at a time.
+#[derive(Debug, Default)]
+struct Window([AtomicU64; WINDOW as usize]);
+
+impl Window {
+    /// One more in this second. The second stands in the upper half.
+    fn count(&self, second: u64) {
+        let Some(slot) = self.0.get((second % WINDOW) as usize) else { return };
+        let (of, count) = split(slot.load(Relaxed));
+        let count = if of == second & MASK { count.saturating_add(1).min(MASK) } else { 1 };
+        slot.store((second & MASK) << 32 | count, Relaxed);
+    }
+
+    /// All within the window that ends with this second.
+    fn sum(&self, second: u64) -> u64 {
+        let recent = |slot: &AtomicU64| {
+            let (of, count) = split(slot.load(Relaxed));
+            if (second & MASK).wrapping_sub(of) < WINDOW { count } else { 0 }
+        };
+        self.0.iter().map(recent).sum()
+    }
+}
+
+const MASK: u64 = u32::MAX as u64;
+
+fn split(slot: u64) -> (u64, u64) {
+    (slot >> 32, slot & MASK)
+}
+
+impl Budget {
+    /// For so many workers.
+    pub fn new(workers: usize, now: Instant) -> Budget {
+        Budget { born: now, requests: ByWorker::new(workers), spent: Mutex::default() }
+    }
+
+    /// A request came: its first attempt begins.
+    pub fn deposit(&self, worker: usize, now: Instant) {
+        self.requests.get(worker).count(self.second(now));
+    }
+
+    /// Takes one retry out, if there is one.
+    pub fn withdraw(&self, allowed: &RetryBudget, now: Instant) -> bool {
+        let second = self.second(now);
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests: u64 = self.requests.iter().map(|window| window.sum(second)).sum();
+        let most = requests as f64 * allowed.ratio + allowed.min_per_second * WINDOW as f64;
+        // A tenth of a hundred must be ten, whatever floats make of it.
+        let fits = (spent.sum(second) + 1) as f64 <= most + 1e-6;
+        if fits {
+            spent.count(second);
+        }
+        fits
+    }
+
+    /// Counted from the second one, so that an untouched slot is an old one.
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_secs() + WINDOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn drained(budget: &Budget, allowed: &RetryBudget, now: Instant) -> usize {
+        (0..100_000).take_while(|_| budget.withdraw(allowed, now)).count()
+    }
+
+    #[test]
+    fn a_share_of_the_requests_of_the_last_ten_seconds() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let (budget, allowed) = (Budget::new(2, start), RetryBudget { ratio: 0.1, min_per_second: 0.0 });
+        assert_eq!(drained(&budget, &allowed, start), 0);
+        (0..100).for_each(|n| budget.deposit(n % 3, at(0)));
+        assert_eq!(drained(&budget, &allowed, at(0)), 10);
+        (0..50).for_each(|n| budget.deposit(n % 3, at(5)));
+        assert_eq!(drained(&budget, &allowed, at(9)), 5);
+        // What came in the first second counts no longer, nor do the retries of then.
+        assert_eq!(drained(&budget, &allowed, at(10)), 0);
+        assert_eq!(drained(&budget, &allowed, at(14)), 0);
+        assert_eq!(drained(&budget, &allowed, at(400)), 0);
+    }
+
+    #[test]
+    fn a_service_with_little_to_do_gets_some() {
+        let start = Instant::now();
+        let (budget, allowed) = (Budget::new(1, start), RetryBudget { ratio: 0.0, min_per_second: 2.0 });
+        assert_eq!(drained(&budget, &allowed, start), 20);
+        assert_eq!(drained(&budget, &allowed, start + Duration::from_secs(9)), 0);
+        assert_eq!(drained(&budget, &allowed, start + Duration::from_secs(10)), 20);
+    }
+
+    /// An outage of minutes with a thousand requests each second: whatever happens, retries stay below their share.
+    #[test]
+    fn it_holds_in_a_storm() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let start = Instant::now();
+        let (budget, allowed) = (Budget::new(4, start), RetryBudget { ratio: 0.2, min_per_second: 10.0 });
+        let (mut requests, mut retries) = (0_u64, 0_u64);
+        for millis in 0..180_000_u64 {
+            let now = start + Duration::from_millis(millis);
+            budget.deposit(random.usize(..4), now);
+            requests += 1;
+            for _ in 0..2 {
+                if random.f64() < 0.5 && budget.withdraw(&allowed, now) {
+                    retries += 1;
+                }
+            }
+        }
+        let (most, share) = (180_000 / 5 + 180 * 10 + 300, retries as f64 / requests as f64);
+        assert!(retries <= most && share > 0.19, "{retries} of {requests}");
+    }
+}

@@ -1,0 +1,253 @@
+//! The attempt loop of services and routes that have policies for failure. What has none takes the plain way, which
+//! knows nothing of this one but a branch.
+//!
+//! ```text
+//! attempt → judge ─┬─ good ──────────────────────────────────────────► answer
+//!                  ├─ nothing was sent, and others have not been asked: at once, elsewhere
+//!                  ├─ may be tried again: attempts, method, body, time, budget
+//!                  │    └─ wait (jitter) → another endpoint than the last
+//!                  └─ else ─────────────────────────────────────────► error, or the answer as it is
+//! ```
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
+
+use super::{Forward, TRIES, Way, attempt, nobody, replay::Saved, retry::Retry};
+use crate::runtime::Service;
+
+/// What a service or a route does about failure; `None` everywhere else.
+#[derive(Default)]
+pub struct Policies {
+    /// Sends requests again.
+    pub retry: Option<Retry>,
+}
+
+/// Like [`super::forward`], with policies.
+pub fn forward<'a>(
+    parts: &'a Forward<'a>,
+    x: &'a mut Exchange,
+    way: &'a mut Way,
+    now: Instant,
+) -> BoxFuture<'a, Result<Answer, Error>> {
+    Box::pin(run(parts, x, way, now))
+}
+
+async fn run(parts: &Forward<'_>, x: &mut Exchange, way: &mut Way, now: Instant) -> Result<Answer, Error> {
+    let (of_route, of_service) = (parts.route.policies.as_ref(), parts.service.policies.as_ref());
+    let retry = of_route
+        .and_then(|policies| policies.retry.as_ref())
+        .or_else(|| of_service.and_then(|policies| policies.retry.as_ref()))
+        .filter(|retry| retry.attempts() > 1 || retry.try_timeout().is_some());
+    if let Some(retry) = retry {
+        retry.begin(parts.worker.index, now);
+    }
+    let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer));
+    let run = Run { parts, retry, saved, asked: Asked::default(), made: 0, waited: 0 };
+    run.attempts(x, way, now).await
+}
+
+/// A request under way.
+struct Run<'a> {
+    parts: &'a Forward<'a>,
+    retry: Option<&'a Retry>,
+    saved: Saved,
+    asked: Asked,
+    /// Attempts so far.
+    made: u32,
+    /// Of those, after a wait.
+    waited: u32,
+}
+
+/// Endpoints that were asked last.
+#[derive(Default)]
+struct Asked {
+    list: [usize; 8],
+    count: usize,
+}
+
+impl Asked {
+    fn note(&mut self, index: usize) {
+        if self.count == self.list.len() {
+            self.list.rotate_left(1);
+            self.count -= 1;
+        }
+        if let Some(slot) = self.list.get_mut(self.count) {
+            *slot = index;
+            self.count += 1;
+        }
+    }
+
+    fn all(&self) -> &[usize] {
+        self.list.get(..self.count).unwrap_or_default()
+    }
+
+    fn last(&self) -> &[usize] {
+        self.all().get(self.count.saturating_sub(1)..).unwrap_or_default()
+    }
+}
+
+/// What follows an attempt.
+enum Next {
+    /// This is what the request gets.
+    Done,
+    /// Another attempt, at once.
+    Now,
+    /// Another attempt, after this time.
+    After(Duration),
+}
+
+impl Run<'_> {
+    async fn attempts(mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
+        let service: &Service = self.parts.service;
+        let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
+        let key = service.key.as_ref().and_then(|key| key.key(x));
+        loop {
+            let index = self.choose(bound, key, now)?;
+            way.endpoint = Some(index);
+            way.attempts += 1;
+            self.made += 1;
+            self.saved.lend(&mut x.request);
+            let result = self.attempt(x, index, now, way).await;
+            let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
+            service.observe(self.parts.worker.index, index, &result, latency, now);
+            self.asked.note(index);
+            let wait = match self.judge(x, &result, key) {
+                Next::Done => return self.done(bound, index, result, x),
+                Next::Now => Duration::ZERO,
+                Next::After(wait) => {
+                    self.waited += 1;
+                    wait
+                }
+            };
+            if let Ok(answer) = result {
+                discard(answer);
+            }
+            self.wait(wait, x).await?;
+            service.metrics.retried(self.parts.worker.index);
+            now = Instant::now();
+        }
+    }
+
+    /// Another endpoint than those that were asked, else another than the last, else any.
+    fn choose(&self, bound: Option<usize>, key: Option<u64>, now: Instant) -> Result<usize, Error> {
+        let service = self.parts.service;
+        let choose = |tried: &[usize]| service.choose(bound, key, tried, now);
+        choose(self.asked.all())
+            .or_else(|| choose(self.asked.last()))
+            .or_else(|| choose(&[]))
+            .ok_or_else(|| nobody(service))
+    }
+
+    /// One attempt, within its time.
+    async fn attempt(
+        &self,
+        x: &mut Exchange,
+        index: usize,
+        now: Instant,
+        way: &mut Way,
+    ) -> Result<Answer, Error> {
+        let parts = self.parts;
+        let Some(time) = self.retry.and_then(Retry::try_timeout) else {
+            return attempt(parts, x, index, now, way).await;
+        };
+        let within = parts.watch.total(Some(time)).min(parts.total);
+        let connected = way.connect;
+        let result = attempt(&Forward { total: within, ..*parts }, x, index, now, way).await;
+        match result {
+            Err(error) if error.kind == Kind::TotalTimeout && !parts.watch.is_past(parts.total) => {
+                let why = format!("no answer within the {time:?} of an attempt");
+                // Still at connecting: then nobody has seen the request.
+                Err(if way.connect == connected && !way.reused {
+                    Error::because(Kind::ConnectTimeout, why).unsent()
+                } else {
+                    Error::because(Kind::ResponseTimeout, why)
+                })
+            }
+            result => result,
+        }
+    }
+
+    fn judge(&self, x: &Exchange, result: &Result<Answer, Error>, key: Option<u64>) -> Next {
+        let free = matches!(result, Err(error) if error.unsent && error.kind != Kind::ConnectionLimit);
+        if free && (self.made as usize) < TRIES && self.saved.is_repeatable(&x.request) {
+            let (service, now) = (self.parts.service, Instant::now());
+            let others = Pick { endpoints: &service.endpoints, key, tried: self.asked.all(), now };
+            if (0..service.endpoints.len()).any(|other| others.allows(other)) {
+                return Next::Now;
+            }
+        }
+        let Some(retry) = self.retry else { return Next::Done };
+        if self.made >= retry.attempts()
+            || !retry.covers(&x.request.method, result)
+            || !self.saved.is_repeatable(&x.request)
+        {
+            return Next::Done;
+        }
+        let wait = retry.wait(self.waited, fastrand::f64());
+        let watch = self.parts.watch;
+        // One that could not begin in time is none.
+        if watch.total(Some(wait)) >= self.parts.total {
+            return Next::Done;
+        }
+        if !retry.withdraw(Instant::now()) {
+            self.parts.service.metrics.retry_refused(self.parts.worker.index);
+            return Next::Done;
+        }
+        Next::After(wait)
+    }
+
+    async fn wait(&self, wait: Duration, x: &mut Exchange) -> Result<(), Error> {
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let (watch, total) = (self.parts.watch, self.parts.total);
+        watch.set_within(Duration::ZERO, total);
+        let link = Arc::clone(&x.client_link);
+        crate::serve::while_wanted(watch, total, link.as_ref(), tokio::time::sleep(wait)).await
+    }
+
+    fn done(
+        self,
+        bound: Option<usize>,
+        index: usize,
+        result: Result<Answer, Error>,
+        x: &mut Exchange,
+    ) -> Result<Answer, Error> {
+        self.saved.let_go();
+        let covers = |retry: &Retry| retry.covers(&x.request.method, &result);
+        let is_exhausted =
+            self.waited > 0 && self.retry.is_some_and(|retry| self.made >= retry.attempts() && covers(retry));
+        match result {
+            Ok(mut answer) => {
+                let sticky = self.parts.service.sticky.as_ref().filter(|_| bound != Some(index));
+                if let Some(cookie) = sticky.and_then(|sticky| sticky.set_cookie(index)) {
+                    answer.fields.append("set-cookie", cookie);
+                }
+                Ok(answer)
+            }
+            Err(error) if is_exhausted => {
+                let why = format!("{} attempts, the last: {}", self.made, error.mapping().slug);
+                Err(Error::because(Kind::RetriesExhausted, why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An answer that nobody gets. What is there of it already is taken, so that its connection can be used again.
+fn discard(mut answer: Answer) {
+    const ENOUGH: usize = 64 * 1024;
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut taken = 0;
+    while let Poll::Ready(Some(Ok(Frame::Data(data)))) = answer.body.poll_frame(&mut cx) {
+        taken += data.len();
+        if taken > ENOUGH {
+            break;
+        }
+    }
+}

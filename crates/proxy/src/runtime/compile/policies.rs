@@ -1,0 +1,45 @@
+//! What services and routes do about failure, compiled.
+
+use std::{sync::Arc, time::Instant};
+
+use portcullis_config::model::{self, RetryBudget};
+
+use super::Compiler;
+use crate::forward::{budget::Budget, careful::Policies, retry::Retry};
+
+/// The budget of a service that says nothing of it, but whose routes retry.
+const USUAL: RetryBudget = RetryBudget { ratio: 0.2, min_per_second: 10.0 };
+
+impl Compiler<'_> {
+    /// What a service does about failure; `None` when it does nothing.
+    pub(super) fn service_policies(&self, settings: &model::Service) -> Option<Box<Policies>> {
+        let retry =
+            settings.policies.retry.as_ref().map(|retry| self.retry(&settings.name, retry, retry.budget));
+        let has_any = retry.is_some();
+        has_any.then(|| Box::new(Policies { retry }))
+    }
+
+    /// What a route does about failure, where that differs from its service.
+    pub(super) fn route_policies(&self, settings: &model::Route) -> Option<Box<Policies>> {
+        let retry = settings.policies.retry.as_ref().and_then(|retry| match &settings.target {
+            model::Target::Service(name) => {
+                let service = self.model.services.get(name);
+                let of_service = service.and_then(|service| service.policies.retry.as_ref());
+                Some(self.retry(name, retry, of_service.map_or(USUAL, |retry| retry.budget)))
+            }
+            _ => None,
+        });
+        let has_any = retry.is_some();
+        has_any.then(|| Box::new(Policies { retry }))
+    }
+
+    fn retry(&self, service: &str, retry: &model::Retry, allowed: RetryBudget) -> Retry {
+        Retry::new(retry, allowed, self.budget(service))
+    }
+
+    /// One for each service, over all reloads.
+    fn budget(&self, service: &str) -> Arc<Budget> {
+        let workers = self.parts.workers;
+        self.parts.keep.get("retry budget", service, || Budget::new(workers, Instant::now()))
+    }
+}
