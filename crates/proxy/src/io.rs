@@ -14,6 +14,9 @@ use tokio::{
 
 use crate::buffers;
 
+/// How much one read of a body may bring.
+const READ: usize = 64 * 1024;
+
 /// A byte stream to a client or to an endpoint.
 #[derive(Debug)]
 pub enum Io {
@@ -133,7 +136,36 @@ impl Input {
         if self.bytes.capacity() - self.bytes.len() < room {
             self.bytes.reserve(room);
         }
-        poll_read_into(io, cx, &mut self.bytes, usize::MAX)
+        let filled = poll_read_into(io, cx, &mut self.bytes, usize::MAX);
+        if filled.is_pending() {
+            self.release();
+        }
+        filled
+    }
+
+    /// Appends what was read already, else what one read brings straight into `out`; at most `wanted` bytes, 0 is the
+    /// end. While nothing comes, nothing is held for it.
+    pub fn poll_take(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        wanted: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.is_empty() {
+            std::task::ready!(io.poll_something(cx));
+            out.reserve(wanted.min(READ));
+            return poll_read_into(io, cx, out, wanted);
+        }
+        let piece = self.unread();
+        let piece = piece.get(..wanted).unwrap_or(piece);
+        out.extend_from_slice(piece);
+        let count = piece.len();
+        self.consume(count);
+        if self.is_empty() {
+            self.release();
+        }
+        Poll::Ready(Ok(count))
     }
 
     /// Gives the buffer back to the thread when nothing is in it.

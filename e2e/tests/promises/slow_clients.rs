@@ -80,7 +80,7 @@ async fn slow_bodies() {
     let timeouts = "[listeners.web.timeouts]\nbody_grace = \"3s\"\nbody_min_rate = 1000";
     let gateway = with(timeouts, &endpoint).await;
     let begin = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
-    hold_against(&gateway, begin, "slow-body", 256).await;
+    hold_against(&gateway, begin, "slow-body", 32).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,30 +7,26 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use http::{Method, StatusCode};
 use portcullis_config::model::{Pool, ServiceTimeouts};
-use portcullis_core::{
-    Answer, Appended, Body, Error, Exchange, Fields, Frame, Kind, Known, Source, Stream, exchange::ClientLink,
-};
+use portcullis_core::{Answer, Error, Exchange, Fields, Kind, Known, Source, exchange::ClientLink};
 
 use super::{
-    chunked::{self, Chunked, Step},
+    arriving::Arriving,
     framing::{self, Framing},
     head::{self, AnswerHead, Scan},
+    upload::{Cut, Upload},
     writer,
 };
 use crate::{
     buffers,
     clock::Watch,
     forward::upstream::{InFlight, Open, Pools, Whose},
-    io::{Input, Io, poll_read_into, poll_write_all},
+    io::{Input, Io},
 };
 
 /// Largest answer head.
 const HEAD: usize = 64 * 1024;
-/// How much one read of a body may bring.
-const READ: usize = 64 * 1024;
 /// How long an endpoint may take to say `100 Continue` before the client is told so anyway (RFC 9110 §10.1.1).
 const CONTINUE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -38,7 +34,8 @@ const CONTINUE: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct Conn {
     /// The socket.
     pub io: Io,
-    input: Input,
+    /// Read and not used.
+    pub input: Input,
     /// Weak: the pool holds its idle connections, and goes with its endpoint when a reload takes that away.
     pools: Weak<Pools>,
     worker: usize,
@@ -115,7 +112,7 @@ impl Conn {
     }
 
     /// Back to the pool, for the next request.
-    fn release(mut self: Box<Self>) {
+    pub fn release(mut self: Box<Self>) {
         self.used = true;
         self.input.release();
         let (worker, max_idle, since) = (self.worker, self.max_idle, self.leased);
@@ -191,21 +188,7 @@ enum Waits {
 impl Call {
     fn begin(conn: Box<Conn>, x: &mut Exchange, in_flight: InFlight) -> Call {
         let body = std::mem::take(&mut x.request.body);
-        let framing = match body.remaining() {
-            Some(0) => Framing::None,
-            Some(length) => Framing::Length(length),
-            None => Framing::Chunked,
-        };
-        let hold = x.request.expects_continue && framing != Framing::None;
-        let upload = Upload {
-            body,
-            framing,
-            out: buffers::take(),
-            sent: 0,
-            done: framing == Framing::None,
-            spent: false,
-            hold,
-        };
+        let upload = Upload::new(body, x.request.expects_continue);
         Call {
             conn,
             in_flight,
@@ -350,20 +333,7 @@ impl Call {
             && !self.write_broken;
         portcullis_core::forwarded::strip_hop_by_hop(&mut fields, false);
         let upload = (!self.upload.done && !self.write_broken).then(|| Box::new(self.upload));
-        let mut arriving = Arriving {
-            conn: Some(self.conn),
-            left: Left::of(framing),
-            upload,
-            keep,
-            in_flight: Some(self.in_flight),
-        };
-        let body = match arriving.left {
-            Left::Length(0) if arriving.upload.is_none() => {
-                arriving.end();
-                Body::Empty
-            }
-            _ => Body::stream(arriving),
-        };
+        let body = Arriving::new(self.conn, framing, upload, keep, self.in_flight).into_body();
         Ok(Answer { status, fields, body, tunnel: None, source: Source::Endpoint })
     }
 }
@@ -400,260 +370,4 @@ fn write_head(out: &mut Vec<u8>, x: &mut Exchange, ask: &Ask<'_>, body: Framing)
         super::upgrade::ask(out, token);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// A request's body on its way to the endpoint.
-struct Upload {
-    body: Body,
-    framing: Framing,
-    out: Vec<u8>,
-    sent: usize,
-    done: bool,
-    /// Some of the body was taken from its source.
-    spent: bool,
-    /// Not before the endpoint (or its silence) allows it.
-    hold: bool,
-}
-
-/// Who ended an upload.
-enum Cut {
-    Client(Error),
-    Endpoint,
-}
-
-impl Upload {
-    fn is_flushed(&self) -> bool {
-        self.sent == self.out.len()
-    }
-
-    /// Changes whenever there is progress.
-    fn moved(&self) -> (usize, usize, bool) {
-        (self.sent, self.out.len(), self.done)
-    }
-
-    /// Moves on as far as it goes; ready when all is sent.
-    fn poll(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
-        loop {
-            // The head leaves together with what is there of the body already.
-            if !self.done && !self.hold && self.out.len() < READ {
-                let pulled = self.pull(cx);
-                match pulled {
-                    Poll::Ready(Ok(())) if !self.done && self.out.len() < READ => continue,
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Cut::Client(error))),
-                    Poll::Pending if self.is_flushed() => return Poll::Pending,
-                    Poll::Pending => {}
-                }
-            }
-            match poll_write_all(io, cx, &self.out, &mut self.sent) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Endpoint)),
-                Poll::Pending => return Poll::Pending,
-            }
-            self.out.clear();
-            self.sent = 0;
-            if self.done {
-                buffers::give(std::mem::take(&mut self.out));
-                return Poll::Ready(Ok(()));
-            }
-            if self.hold {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Takes one piece from the source.
-    fn pull(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let is_chunked = self.framing == Framing::Chunked;
-        let start = if is_chunked { chunked::open_chunk(&mut self.out) } else { self.out.len() };
-        let limit = if is_chunked { chunked::CHUNK_MAX.min(READ) } else { READ };
-        let step = self.body.poll_append(cx, &mut self.out, limit);
-        if is_chunked {
-            chunked::close_chunk(&mut self.out, start);
-        }
-        let ended = match step {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(Appended::Data(count))) => {
-                self.spent = true;
-                if let Framing::Length(left) = &mut self.framing {
-                    *left = left.saturating_sub(count as u64);
-                    self.done = *left == 0;
-                }
-                None
-            }
-            Poll::Ready(Ok(Appended::End)) => Some(None),
-            Poll::Ready(Ok(Appended::Trailers(trailers))) => Some(Some(trailers)),
-        };
-        if let Some(trailers) = ended {
-            if is_chunked {
-                chunked::end(&mut self.out, trailers.as_ref());
-            } else if matches!(self.framing, Framing::Length(left) if left > 0) {
-                // A source that promised more than it had: the endpoint must not take it for whole.
-                return Poll::Ready(Err(Error::because(Kind::BadRequest, "body shorter than its length")));
-            }
-            self.done = true;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// An answer's body as it arrives.
-struct Arriving {
-    conn: Option<Box<Conn>>,
-    left: Left,
-    /// The rest of the request's body, when the endpoint answered before it had all of it: rare, hence in a box.
-    upload: Option<Box<Upload>>,
-    keep: bool,
-    in_flight: Option<InFlight>,
-}
-
-enum Left {
-    Length(u64),
-    Chunked(Chunked),
-    Close,
-    Done,
-}
-
-impl Left {
-    fn of(framing: Framing) -> Left {
-        match framing {
-            Framing::None => Left::Length(0),
-            Framing::Length(length) => Left::Length(length),
-            Framing::Chunked => Left::Chunked(Chunked::default()),
-            Framing::Close => Left::Close,
-        }
-    }
-}
-
-impl Arriving {
-    /// The body is over: the connection goes back, if nothing speaks against it.
-    fn end(&mut self) {
-        self.left = Left::Done;
-        self.in_flight = None;
-        let whole = self.upload.as_ref().is_none_or(|upload| upload.done && upload.is_flushed());
-        if let Some(conn) = self.conn.take() {
-            // Bytes behind the end of an answer belong to nobody: such a connection is not used again.
-            if self.keep && whole && conn.input.is_empty() {
-                conn.release();
-            }
-        }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        limit: usize,
-    ) -> Poll<Result<Appended, Error>> {
-        let Some(conn) = self.conn.as_mut() else { return Poll::Ready(Ok(Appended::End)) };
-        let Conn { io, input, .. } = &mut **conn;
-        if let Some(upload) = &mut self.upload {
-            match upload.poll(io, cx) {
-                Poll::Ready(Ok(())) => self.upload = None,
-                Poll::Ready(Err(Cut::Client(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(Err(Cut::Endpoint)) => {
-                    self.upload = None;
-                    self.keep = false;
-                }
-                Poll::Pending => {}
-            }
-        }
-        let cut = |error: std::io::Error| Error::because(Kind::ConnectionTerminated, error.to_string());
-        match &mut self.left {
-            Left::Done => Poll::Ready(Ok(Appended::End)),
-            Left::Length(0) => {
-                self.end();
-                Poll::Ready(Ok(Appended::End))
-            }
-            Left::Length(left) => {
-                let wanted = limit.min(usize::try_from(*left).unwrap_or(usize::MAX));
-                let count = match std::task::ready!(take(io, input, cx, out, wanted)).map_err(cut)? {
-                    0 => return Poll::Ready(Err(Error::new(Kind::ResponseIncomplete))),
-                    count => count,
-                };
-                *left -= count as u64;
-                if *left == 0 {
-                    self.end();
-                }
-                Poll::Ready(Ok(Appended::Data(count)))
-            }
-            Left::Close => match std::task::ready!(take(io, input, cx, out, limit)).map_err(cut)? {
-                0 => {
-                    self.end();
-                    Poll::Ready(Ok(Appended::End))
-                }
-                count => Poll::Ready(Ok(Appended::Data(count))),
-            },
-            Left::Chunked(chunked) => loop {
-                match chunked.step(input, out, limit).map_err(answer_fault)? {
-                    Step::Data(count) => return Poll::Ready(Ok(Appended::Data(count))),
-                    Step::End(trailers) => {
-                        self.end();
-                        return Poll::Ready(Ok(trailers.map_or(Appended::End, Appended::Trailers)));
-                    }
-                    Step::More => {}
-                }
-                if std::task::ready!(input.poll_fill(io, cx, READ / 2)).map_err(cut)? == 0 {
-                    return Poll::Ready(Err(Error::new(Kind::ResponseIncomplete)));
-                }
-            },
-        }
-    }
-}
-
-/// The same mistake, made by an endpoint.
-fn answer_fault(mut error: Error) -> Error {
-    error.kind = Kind::BadResponse;
-    error
-}
-
-/// What was read already, else one read straight into the caller's buffer.
-fn take(
-    io: &mut Io,
-    input: &mut Input,
-    cx: &mut Context<'_>,
-    out: &mut Vec<u8>,
-    wanted: usize,
-) -> Poll<std::io::Result<usize>> {
-    if input.is_empty() {
-        std::task::ready!(io.poll_something(cx));
-        out.reserve(wanted.min(READ));
-        return poll_read_into(io, cx, out, wanted);
-    }
-    let piece = input.unread();
-    let piece = piece.get(..wanted).unwrap_or(piece);
-    out.extend_from_slice(piece);
-    let count = piece.len();
-    input.consume(count);
-    Poll::Ready(Ok(count))
-}
-
-impl Stream for Arriving {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        let mut data = Vec::new();
-        self.poll(cx, &mut data, READ / 2).map(|step| match step {
-            Ok(Appended::Data(_)) => Some(Ok(Frame::Data(Bytes::from(data)))),
-            Ok(Appended::Trailers(trailers)) => Some(Ok(Frame::Trailers(trailers))),
-            Ok(Appended::End) => None,
-            Err(error) => Some(Err(error)),
-        })
-    }
-
-    fn poll_append(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-        limit: usize,
-    ) -> Poll<Result<Appended, Error>> {
-        self.poll(cx, out, limit)
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        match self.left {
-            Left::Length(left) => Some(left),
-            Left::Done => Some(0),
-            Left::Chunked(_) | Left::Close => None,
-        }
-    }
 }

@@ -19,12 +19,12 @@ use super::{
     writer,
 };
 use crate::{
-    io::{Input, Io, poll_read_into, poll_write_all},
+    io::{Input, Io, poll_write_all},
     trailers,
 };
 
-/// How much one read of a body may bring.
-const READ: usize = 64 * 1024;
+/// How much is read at once where nobody says how much.
+const READ: usize = 16 * 1024;
 /// How much a client may send ahead of its turn before we stop looking whether it is still there.
 const AHEAD: usize = 16 * 1024;
 
@@ -164,23 +164,12 @@ impl State {
         left: u64,
     ) -> Poll<Result<Appended, Error>> {
         let wanted = limit.min(usize::try_from(left).unwrap_or(usize::MAX));
-        let unread = self.input.unread();
-        let count = if unread.is_empty() {
-            out.reserve(wanted.min(READ));
-            match poll_read_into(&mut self.io, cx, out, wanted) {
-                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
-                    self.gone = true;
-                    return Poll::Ready(Err(Error::because(Kind::ClientGone, "in the middle of the body")));
-                }
-                Poll::Ready(Ok(count)) => count,
-                Poll::Pending => return Poll::Pending,
+        let count = match std::task::ready!(self.input.poll_take(&mut self.io, cx, out, wanted)) {
+            Ok(0) | Err(_) => {
+                self.gone = true;
+                return Poll::Ready(Err(Error::because(Kind::ClientGone, "in the middle of the body")));
             }
-        } else {
-            let piece = unread.get(..wanted).unwrap_or(unread);
-            out.extend_from_slice(piece);
-            let count = piece.len();
-            self.input.consume(count);
-            count
+            Ok(count) => count,
         };
         let left = left - count as u64;
         self.body = if left == 0 { Left::Nothing } else { Left::Length(left) };
@@ -205,7 +194,7 @@ impl State {
                 Ok(Step::More) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            match self.input.poll_fill(&mut self.io, cx, READ / 4) {
+            match self.input.poll_fill(&mut self.io, cx, READ) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
                     self.gone = true;
                     return Poll::Ready(Err(Error::because(Kind::ClientGone, "in the middle of the body")));
@@ -234,7 +223,7 @@ struct Incoming {
 impl Stream for Incoming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         let mut data = Vec::new();
-        self.poll_append(cx, &mut data, READ / 4).map(|step| match step {
+        self.poll_append(cx, &mut data, READ).map(|step| match step {
             Ok(Appended::Data(_)) => Some(Ok(Frame::Data(Bytes::from(data)))),
             Ok(Appended::Trailers(trailers)) => Some(Ok(Frame::Trailers(trailers))),
             Ok(Appended::End) => None,

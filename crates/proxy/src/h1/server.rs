@@ -4,38 +4,37 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use http::{Method, StatusCode};
 use portcullis_config::model::ListenerTimeouts;
-use portcullis_core::{Answer, Appended, Connection, Error, Exchange, Fields, Kind, Known, answer::Tunnel};
+use portcullis_core::{Answer, Appended, Connection, Error, Exchange, Kind, Known, answer::Tunnel};
 use tokio::io::AsyncWrite;
 
 use super::{
-    chunked, framing,
-    head::{self, Scan},
+    arrived::{self, Arrived},
+    head::Scan,
     incoming::{Link, Pace},
-    upgrade::{self, Side},
+    outgoing::{Client, Out},
+    upgrade::Side,
     writer::{self, Delimit},
 };
 use crate::{
-    arrive, buffers,
+    buffers,
     clock::Watch,
     date,
     forward::tunnel,
-    io::{Io, poll_write_all},
+    io::Io,
     listen::{Cancelled, Drain},
     refused,
-    runtime::{Listener, Runtime},
+    runtime::Listener,
     serve::serve,
-    ticket::{TAKES_NOTHING, Ticket},
+    ticket::Ticket,
     worker::Worker,
 };
 
-/// How much of an answer is gathered before it is written.
-const WRITE: usize = 64 * 1024;
 /// What is left of a request's body is read and thrown away up to this size, so that the connection can be used again.
 const DISCARD: u64 = 64 * 1024;
 /// How long a closing connection is read from, so that the client sees the answer and not a reset.
@@ -132,18 +131,6 @@ impl Patience {
     }
 }
 
-/// A request and what its framing said about the connection.
-struct Arrived {
-    ticket: Box<Ticket>,
-    framing: framing::Framing,
-    /// The client would keep the connection open.
-    keep: bool,
-    http_10: bool,
-    /// The configuration by which it was read, and by which it will be served.
-    runtime: Arc<Runtime>,
-    listener: Arc<Listener>,
-}
-
 /// Why there is no request.
 enum Missing {
     /// The connection ended between requests, or nobody is to be told.
@@ -212,7 +199,7 @@ impl Server {
                     {
                         return Poll::Ready(Err(Missing::Http2));
                     }
-                    let read = read(&mut scan, state.input.unread(), worker, connection, link);
+                    let read = arrived::read(&mut scan, state.input.unread(), worker, connection, link);
                     if let Some((arrived, used)) = read.map_err(Missing::Refused)? {
                         state.input.consume(used);
                         state.input.release();
@@ -314,15 +301,21 @@ impl Server {
             (true, true) => Some("keep-alive"),
             (true, false) => None,
         };
-        let mut out = Out { bytes: buffers::take(), sent: 0, body: 0, started: false, delimit };
+        let mut out = Out::new(delimit);
         date::with(&self.worker.clock, |date| {
             writer::answer_head(&mut out.bytes, &mut answer, delimit, connection, date);
         });
         if delimit == Delimit::Nothing {
             answer.body = portcullis_core::Body::Empty;
         }
-        let (idle, total) = (ticket.body_idle, ticket.total);
-        let result = self.pump(&mut out, &mut answer, idle, total).await;
+        let to = Client {
+            link: &self.link,
+            watch: &self.watch,
+            body_idle: ticket.body_idle,
+            write_idle: self.patience.write_idle,
+            total: ticket.total,
+        };
+        let result = out.pump(&mut answer, &to).await;
         // The body may hold what is left of the request; only without it is that nobody's.
         drop(answer);
         // An answer that broke before a byte of it left is no answer: the client is told what happened instead.
@@ -348,78 +341,6 @@ impl Server {
             super::incoming::Left::Length(left) if *left <= DISCARD => Rest::Little,
             _ => Rest::Much,
         }
-    }
-
-    /// Moves the answer from its source to the client: gathers what is there, and writes when there is enough, or
-    /// nothing more for now.
-    async fn pump(
-        &self,
-        out: &mut Out,
-        answer: &mut Answer,
-        idle: Duration,
-        total: u64,
-    ) -> Result<(), Error> {
-        let mut ended = matches!(answer.body, portcullis_core::Body::Empty);
-        if ended && out.delimit == Delimit::Chunks {
-            chunked::end(&mut out.bytes, None);
-        }
-        // What the deadline is for: 0 nothing yet, 1 the source, 2 the client.
-        let mut waits = 0;
-        poll_fn(|cx| {
-            loop {
-                let pulled = if ended || out.bytes.len() - out.sent >= WRITE {
-                    None
-                } else {
-                    Some(out.pull(cx, answer))
-                };
-                match pulled {
-                    Some(Poll::Ready(Ok(more))) => {
-                        ended = !more;
-                        waits = 0;
-                        continue;
-                    }
-                    Some(Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
-                    Some(Poll::Pending) if out.is_flushed() => {
-                        if waits != 1 {
-                            waits = 1;
-                            self.watch.set_within(idle, total);
-                        }
-                        if portcullis_core::exchange::ClientLink::poll_gone(&*self.link, cx).is_ready() {
-                            return Poll::Ready(Err(Error::new(Kind::ClientGone)));
-                        }
-                        break;
-                    }
-                    _ => {}
-                }
-                match poll_write_all(&mut self.link.lock().io, cx, &out.bytes, &mut out.sent) {
-                    Poll::Ready(Ok(())) => {
-                        out.flushed();
-                        if ended {
-                            return Poll::Ready(Ok(()));
-                        }
-                    }
-                    Poll::Ready(Err(_)) => {
-                        return Poll::Ready(Err(Error::because(Kind::ClientGone, "write failed")));
-                    }
-                    Poll::Pending => {
-                        let progress = out.progress();
-                        if waits != 2 || progress {
-                            waits = 2;
-                            self.watch.set_within(self.patience.write_idle, total);
-                        }
-                        break;
-                    }
-                }
-            }
-            self.watch.poll_expired(cx).map(|()| {
-                Err(match waits {
-                    _ if self.watch.is_past(total) => Error::new(Kind::TotalTimeout),
-                    2 => Error::because(Kind::ClientGone, TAKES_NOTHING),
-                    _ => Error::new(Kind::ReadTimeout),
-                })
-            })
-        })
-        .await
     }
 
     /// Reads what is left of a request's body and forgets it; false when it does not come.
@@ -523,121 +444,6 @@ enum Rest {
     /// Worth reading so that the connection can be used again.
     Little,
     Much,
-}
-
-/// An answer on its way out.
-struct Out {
-    bytes: Vec<u8>,
-    sent: usize,
-    /// Bytes of the body taken from its source.
-    body: u64,
-    /// Has anything left already?
-    started: bool,
-    delimit: Delimit,
-}
-
-impl Out {
-    fn is_flushed(&self) -> bool {
-        self.sent == self.bytes.len()
-    }
-
-    /// All gathered bytes are written.
-    fn flushed(&mut self) {
-        self.started = true;
-        self.bytes.clear();
-        self.sent = 0;
-    }
-
-    /// Did the last write move anything? What is written is taken away, so that the question can be asked again.
-    fn progress(&mut self) -> bool {
-        let moved = self.sent > 0;
-        self.started |= moved;
-        self.bytes.drain(..self.sent);
-        self.sent = 0;
-        moved
-    }
-
-    /// Takes one piece from the source; false at the end.
-    fn pull(&mut self, cx: &mut Context<'_>, answer: &mut Answer) -> Poll<Result<bool, Error>> {
-        let is_chunked = self.delimit == Delimit::Chunks;
-        let start = if is_chunked { chunked::open_chunk(&mut self.bytes) } else { 0 };
-        let limit = if is_chunked { chunked::CHUNK_MAX.min(WRITE) } else { WRITE };
-        let step = answer.body.poll_append(cx, &mut self.bytes, limit);
-        if is_chunked {
-            chunked::close_chunk(&mut self.bytes, start);
-        }
-        let trailers = match step {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Ready(Ok(Appended::Data(count))) => {
-                self.body += count as u64;
-                // A body of known length is over when that is reached: no second question to its source.
-                let over = matches!(self.delimit, Delimit::Length(_)) && answer.body.is_empty();
-                return Poll::Ready(Ok(!over));
-            }
-            Poll::Ready(Ok(Appended::End)) => None,
-            Poll::Ready(Ok(Appended::Trailers(trailers))) => Some(trailers),
-        };
-        if is_chunked {
-            chunked::end(&mut self.bytes, trailers.as_ref());
-        }
-        Poll::Ready(Ok(false))
-    }
-}
-
-/// A request, when its head is complete, and how many bytes that took.
-fn read(
-    scan: &mut Scan,
-    bytes: &[u8],
-    worker: &Worker,
-    connection: &Arc<Connection>,
-    link: &Arc<Link>,
-) -> Result<Option<(Arrived, usize)>, Error> {
-    let runtime = worker.runtime().ok_or(Error::new(Kind::ShuttingDown))?;
-    let listener =
-        runtime.listeners.get(&connection.listener).cloned().ok_or(Error::new(Kind::ShuttingDown))?;
-    let limits = listener.settings.limits;
-    let end = scan.end(bytes).map_err(|_| Error::because(Kind::BadRequest, "line ends with LF alone"))?;
-    if end.unwrap_or(bytes.len()) > limits.header_bytes {
-        let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-        return Err(Error::new(if line > limits.uri_bytes {
-            Kind::UriTooLong
-        } else {
-            Kind::HeadersTooLarge
-        }));
-    }
-    let Some(end) = end else { return Ok(None) };
-    let bytes = bytes.get(..end).unwrap_or_default();
-    let head = head::request(bytes, limits.header_count)?;
-    let http_10 = head.http_10;
-    let framing = framing::of_request(&head.fields, http_10)?;
-    let has_body = !matches!(framing, framing::Framing::None | framing::Framing::Length(0));
-    if !http_10 && !head.fields.has(Known::Host) {
-        return Err(Error::because(Kind::BadRequest, "no Host"));
-    }
-    let keep = framing::keeps_open(&head.fields, http_10);
-    let upgrade = if http_10 { None } else { upgrade::asked(&head.fields, &head.method, has_body) };
-    let expects_continue = expects_continue(&head.fields, http_10)? && has_body;
-    let target = bytes.get(head.target.start as usize..head.target.end as usize).unwrap_or_default();
-    let mut request = arrive::request(head.method, target, None, head.fields, &listener)?;
-    if !matches!(target.first(), Some(b'/' | b'*')) {
-        let scheme = memchr::memchr(b':', target).and_then(|end| target.get(..end));
-        arrive::check_scheme(scheme.unwrap_or_default(), connection)?;
-    }
-    request.upgrade = upgrade;
-    request.expects_continue = expects_continue;
-    let x = Exchange::new(request, connection.clone(), link.clone(), std::time::Instant::now());
-    let ticket = Ticket::begin(worker.index, runtime.clone(), x);
-    Ok(Some((Arrived { ticket, framing, keep, http_10, runtime, listener }, end)))
-}
-
-/// `Expect: 100-continue`; any other expectation is an error (RFC 9110 §10.1.1). Ignored in HTTP/1.0.
-fn expects_continue(fields: &Fields, http_10: bool) -> Result<bool, Error> {
-    match fields.known(Known::Expect) {
-        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => Ok(!http_10),
-        Some(_) => Err(Error::new(Kind::ExpectationFailed)),
-        None => Ok(false),
-    }
 }
 
 #[cfg(test)]
