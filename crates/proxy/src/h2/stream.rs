@@ -275,6 +275,9 @@ impl Turn<'_> {
         let mut outbound = Outbound::begun(stream, answer.body, begun);
         let result = self.pump(&mut outbound, ticket.body_idle, ticket.total).await;
         if let Err(error) = &result {
+            // A reset throws away what is queued for the stream, be it the head alone: the connection's task, which has
+            // been told of it, goes first.
+            tokio::task::yield_now().await;
             // The client must not take what it has for the whole (RFC 9113 §8.1).
             let reason = if error.kind == Kind::ClientGone { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
             outbound.stream().send_reset(reason);

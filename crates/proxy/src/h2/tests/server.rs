@@ -6,13 +6,14 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
-use portcullis_core::{Answer, Body, Error, Exchange, Fields, Frame, Kind, answer::Tunnel};
+use portcullis_core::{Answer, Body, Error, Exchange, Fields, Frame, Kind, Stream, answer::Tunnel};
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use super::{Gateway, Pieces, Zeros};
@@ -368,6 +369,47 @@ async fn a_body_that_breaks_off_resets_the_stream() {
     );
     let mut client = gateway.client().await;
     let mut response = ask(&mut client, get("/")).await;
+    let error = whole(response.body_mut()).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+}
+
+/// A piece, then nothing for the moment, then the end before its time.
+struct Breaking(u8);
+
+impl Stream for Breaking {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        self.0 += 1;
+        match self.0 {
+            1 => Poll::Ready(Some(Ok(Frame::Data("half".into())))),
+            2 => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => Poll::Ready(Some(Err(Error::new(Kind::ResponseIncomplete)))),
+        }
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_body_broke_off_arrives() {
+    let gateway = Gateway::new(
+        |_| {
+            Box::pin(async move {
+                let mut answer = answer(200, "");
+                answer.body = Body::stream(Breaking(0));
+                Ok(answer)
+            })
+        },
+        |_| {},
+    );
+    let mut client = gateway.client().await;
+    let mut response = ask(&mut client, get("/")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.body_mut().data().await.unwrap().unwrap(), "half");
     let error = whole(response.body_mut()).await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
 }
