@@ -30,6 +30,8 @@ pub struct Request {
     pub upgrade: Option<Box<str>>,
     /// `Expect: 100-continue` was sent and has not been answered yet.
     pub expects_continue: bool,
+    /// It came by HTTP/1.0.
+    pub http_10: bool,
 }
 
 impl Request {
@@ -53,6 +55,7 @@ impl Request {
             original_query: None,
             upgrade: None,
             expects_continue: false,
+            http_10: false,
         }
     }
 
@@ -70,6 +73,7 @@ impl Request {
             original_query: self.original_query,
             upgrade: None,
             expects_continue: false,
+            http_10: false,
         }
     }
 

@@ -149,6 +149,15 @@ async fn hop_by_hop_fields_end_here() {
     }
 }
 
+/// To an endpoint of HTTP/1.1 `TE: trailers` is named as what it is: for this hop only (RFC 9110 §10.1.4).
+#[tokio::test]
+async fn te_trailers_is_for_one_hop() {
+    let endpoint = Endpoint::named("a").await;
+    let gateway = trusting(&endpoint, "").await;
+    let seen = seen(&gateway, &endpoint, Version::H1, &[("te", "gzip, trailers"), ("connection", "TE")]).await;
+    assert_eq!((seen.header("te"), seen.header("connection")), ("trailers", "te"));
+}
+
 /// `TE: trailers` is the one thing that stays said, for gRPC's sake.
 #[tokio::test]
 async fn te_trailers_is_passed_on_to_h2() {

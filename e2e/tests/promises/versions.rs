@@ -190,6 +190,8 @@ async fn http_1_0_clients() {
         assert_eq!((reply.status, reply.text().as_str()), (200, "a"));
         assert!(reply.header("connection").eq_ignore_ascii_case("keep-alive"), "{}", reply.head);
     }
+    // RFC 9110 §7.6.3: by which version it was received.
+    assert_eq!(fixed.last().header("via"), "1.0 portcullis");
 }
 
 /// Requests sent ahead without waiting (pipelining) are answered in order.

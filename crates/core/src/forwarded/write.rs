@@ -59,6 +59,7 @@ struct Lines {
     authority: String,
     gateway: String,
     secure: bool,
+    http_10: bool,
     is_plain: bool,
 }
 
@@ -67,6 +68,7 @@ impl Lines {
     fn is_for(&self, x: &Exchange, gateway: &str) -> bool {
         self.is_plain
             && self.secure == x.secure
+            && self.http_10 == x.request.http_10
             && self.authority == x.request.authority()
             && self.gateway == gateway
     }
@@ -74,6 +76,7 @@ impl Lines {
     fn remember(&mut self, x: &Exchange, gateway: &str, plain: bool) {
         self.is_plain = plain;
         self.secure = x.secure;
+        self.http_10 = x.request.http_10;
         if plain {
             self.authority.clear();
             self.authority.push_str(x.request.authority());
@@ -132,7 +135,8 @@ fn compose(x: &Exchange, gateway: &str, lines: &mut Lines) {
     });
     lines.line(Known::Forwarded, "Forwarded: ", |text| forwarded(x, gateway, direct, text));
     lines.line(Known::Via, "Via: ", |text| {
-        text.extend_from_slice(connection.protocol.version().as_bytes());
+        let version = if x.request.http_10 { "1.0" } else { connection.protocol.version() };
+        text.extend_from_slice(version.as_bytes());
         text.push(b' ');
         push_clean(text, gateway.as_bytes());
     });

@@ -77,6 +77,7 @@ pub fn read(
     }
     request.upgrade = upgrade;
     request.expects_continue = expects_continue;
+    request.http_10 = http_10;
     let x = Exchange::new(request, connection.clone(), link.clone(), std::time::Instant::now());
     let ticket = Ticket::begin(worker.index, runtime.clone(), x);
     Ok(Some((Arrived { ticket, framing, keep, http_10, runtime, listener }, end)))

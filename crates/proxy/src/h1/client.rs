@@ -348,6 +348,9 @@ fn write_head(out: &mut Vec<u8>, x: &mut Exchange, ask: &Ask<'_>, body: Framing)
     if !told {
         request.fields.remove_known(Known::ContentLength);
     }
+    if request.upgrade.is_some() {
+        request.fields.remove_known(Known::Te);
+    }
     let query = request.query();
     let host = ask.host.unwrap_or(request.authority());
     writer::request_head(
@@ -368,6 +371,9 @@ fn write_head(out: &mut Vec<u8>, x: &mut Exchange, ask: &Ask<'_>, body: Framing)
     }
     if let Some(token) = &request.upgrade {
         super::upgrade::ask(out, token);
+    } else if request.fields.has(Known::Te) {
+        // RFC 9110 §10.1.4: it is for the next hop only, and has to be named.
+        writer::field(out, "connection", "te");
     }
     out.extend_from_slice(b"\r\n");
 }
