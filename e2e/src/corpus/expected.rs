@@ -35,12 +35,14 @@ impl Entry {
     /// What may reach an endpoint that listens here.
     pub fn expected(&self, endpoint: SocketAddr) -> Expected {
         let written = self.forwarded.replace("{endpoint}", &endpoint.to_string());
-        let mut parts = written.split("{own}");
+        let mut parts = written.split("{own");
         let mut whole = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let host = whole.rsplit("\nhost: ").next().and_then(|rest| rest.split("\\r").next());
             let host = host.filter(|host| *host != endpoint.to_string());
-            whole.push_str(&own(host, if self.is_http2 { "2" } else { "1.1" }));
+            let (version, part) = part.split_once('}').expect("closed");
+            let usual = if self.is_http2 { "2" } else { "1.1" };
+            whole.push_str(&own(host, if version.is_empty() { usual } else { version.trim() }));
             whole.push_str(part);
         }
         let read =
