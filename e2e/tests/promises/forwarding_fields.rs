@@ -154,7 +154,8 @@ async fn hop_by_hop_fields_end_here() {
 async fn te_trailers_is_for_one_hop() {
     let endpoint = Endpoint::named("a").await;
     let gateway = trusting(&endpoint, "").await;
-    let seen = seen(&gateway, &endpoint, Version::H1, &[("te", "gzip, trailers"), ("connection", "TE")]).await;
+    let seen =
+        seen(&gateway, &endpoint, Version::H1, &[("te", "gzip, trailers"), ("connection", "TE")]).await;
     assert_eq!((seen.header("te"), seen.header("connection")), ("trailers", "te"));
 }
 
