@@ -19,7 +19,13 @@ const OFFERS: [&str; 4] = ["application/problem+json", "application/json", "text
 static MIDDLEWARES: LazyLock<Vec<Arc<dyn Middleware>>> = LazyLock::new(|| {
     let keep = Keep::default();
     let build = |kind: &str, settings: Value| {
-        let around = Around { name: "fuzz@file", folder: Path::new("."), keep: &keep };
+        let around = Around {
+            name: "fuzz@file",
+            folder: Path::new("."),
+            keep: &keep,
+            stores: &Default::default(),
+            meters: &Default::default(),
+        };
         (portcullis_middleware::find(kind).expect("a kind").build)(&settings, &around).expect("settings")
     };
     vec![

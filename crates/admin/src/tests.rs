@@ -139,6 +139,7 @@ impl Still {
         let model = Arc::new(read.model.unwrap_or_else(|| panic!("{:#?}", read.findings)));
         let metrics = Metrics::new(1, &[]);
         let parts = Parts {
+            stores: &Default::default(),
             keep: &Keep::default(),
             middlewares: &KINDS,
             builtins: &for_routes(&(Arc::new(Nowhere) as Arc<dyn Gateway>)),

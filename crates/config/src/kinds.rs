@@ -1,14 +1,18 @@
 //! What this crate asks of the crates that know middlewares and built-in services.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+
+use crate::model::{Name, Store};
 
 /// The kinds of middleware and the built-in services that exist.
 pub trait Kinds {
     /// Names of all kinds of middleware, with `_`.
     fn names(&self) -> Vec<&'static str>;
 
-    /// Whether a kind accepts these settings. Asked only for kinds that exist.
-    fn check(&self, kind: &str, settings: &Value) -> Result<(), KindProblem>;
+    /// Whether a kind accepts these settings beside these stores. Asked only for kinds that exist.
+    fn check(&self, kind: &str, settings: &Value, stores: &BTreeMap<Name, Store>) -> Result<(), KindProblem>;
 
     /// Names of the built-in services, without `@`.
     fn builtins(&self) -> Vec<&'static str> {
@@ -36,7 +40,7 @@ impl Kinds for AnyKind {
         Vec::new()
     }
 
-    fn check(&self, _: &str, _: &Value) -> Result<(), KindProblem> {
+    fn check(&self, _: &str, _: &Value, _: &BTreeMap<Name, Store>) -> Result<(), KindProblem> {
         Ok(())
     }
 }

@@ -20,10 +20,12 @@ pub mod id;
 pub mod keep;
 pub mod known;
 pub mod line;
+pub mod meter;
 pub mod middleware;
 pub mod path;
 pub mod provider;
 pub mod request;
+pub mod store;
 
 pub use answer::{Answer, Source};
 pub use body::{Appended, Body, Frame, Stream};

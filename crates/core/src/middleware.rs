@@ -79,6 +79,10 @@ pub struct Around<'a> {
     pub folder: &'a Path,
     /// State carried over from the last configuration, by identity.
     pub keep: &'a crate::keep::Keep,
+    /// Stores that the configuration names.
+    pub stores: &'a crate::store::Stores,
+    /// Where it can count what shall be seen.
+    pub meters: &'a crate::meter::Meters,
 }
 
 /// Something wrong in settings.

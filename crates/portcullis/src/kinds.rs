@@ -1,9 +1,12 @@
 //! What the configuration asks of those who know middlewares and built-in services.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use portcullis_config::{KindProblem, Kinds};
-use portcullis_core::{keep::Keep, middleware::Around};
+use portcullis_config::{
+    KindProblem, Kinds,
+    model::{Name, Store},
+};
+use portcullis_core::{keep::Keep, meter::Meters, middleware::Around};
 use serde_json::Value;
 
 use crate::app::BUILTINS;
@@ -20,10 +23,12 @@ impl Kinds for OurKinds<'_> {
         portcullis_middleware::TABLE.iter().map(|row| row.name).collect()
     }
 
-    fn check(&self, kind: &str, settings: &Value) -> Result<(), KindProblem> {
+    fn check(&self, kind: &str, settings: &Value, stores: &BTreeMap<Name, Store>) -> Result<(), KindProblem> {
         let Some(row) = portcullis_middleware::find(kind) else { return Ok(()) };
         let keep = Keep::default();
-        let around = Around { name: "check", folder: self.folder, keep: &keep };
+        let (stores, meters) = (portcullis_store::pretended(stores), Meters::default());
+        let around =
+            Around { name: "check", folder: self.folder, keep: &keep, stores: &stores, meters: &meters };
         match (row.build)(settings, &around) {
             Ok(_) => Ok(()),
             Err(problem) => Err(KindProblem {
@@ -47,10 +52,10 @@ mod tests {
 
     #[test]
     fn settings_are_really_built() {
-        let kinds = OurKinds { folder: Path::new(".") };
+        let (kinds, none) = (OurKinds { folder: Path::new(".") }, BTreeMap::new());
         assert!(kinds.names().contains(&"headers"));
-        assert_eq!(kinds.check("strip_prefix", &json!({ "prefixes": ["/api"] })), Ok(()));
-        let problem = kinds.check("strip_prefix", &json!({ "prefix": ["/api"] })).unwrap_err();
+        assert_eq!(kinds.check("strip_prefix", &json!({ "prefixes": ["/api"] }), &none), Ok(()));
+        let problem = kinds.check("strip_prefix", &json!({ "prefix": ["/api"] }), &none).unwrap_err();
         assert!(problem.message.contains("prefix"), "{problem:?}");
     }
 }

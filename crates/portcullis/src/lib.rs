@@ -39,6 +39,7 @@ pub mod rehearse;
 pub mod reload;
 pub mod schema;
 pub mod shutdown;
+mod stores;
 pub mod upgrade;
 
 pub use builder::Builder;

@@ -35,6 +35,7 @@ pub fn rehearse(model: Arc<Model>, folder: &Path) -> Result<Runtime, Vec<Problem
         keep: &Keep::default(),
         middlewares: portcullis_middleware::TABLE,
         builtins: &Control::unconnected(),
+        stores: &portcullis_store::pretended(&model.stores),
         metrics: &metrics,
         access_log: None,
         generation: 1,

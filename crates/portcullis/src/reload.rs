@@ -16,6 +16,7 @@ use portcullis_core::{
     builtin::Builtin,
     keep::Keep,
     provider::{Board, Provider, Snapshot, Stop},
+    store::Stores,
 };
 use portcullis_providers::Follow;
 use portcullis_proxy::{
@@ -38,6 +39,7 @@ use crate::{
     certificates, checks,
     load::{self, Loaded},
     logging::Logging,
+    stores,
 };
 
 /// A change is followed by this much silence before it is looked at: files are seldom written in one go.
@@ -180,6 +182,7 @@ struct Current {
     generation: u64,
     access_log: OpenLog,
     checks: Option<Checks>,
+    stores: Stores,
 }
 
 impl Reloader {
@@ -301,7 +304,9 @@ impl Reloader {
 
     /// What runs beside the workers follows the new configuration.
     fn follow(&mut self, running: Running, generation: u64) {
-        let Running { runtime, access_log } = running;
+        let Running { runtime, access_log, stores } = running;
+        portcullis_store::greet(&stores);
+        self.current.stores = stores;
         let control = Handle::current();
         runtime.names.values().for_each(|named| named.follow(&control));
         // The state of health is kept by the endpoints: new checks go on where the old ones stop.
@@ -331,6 +336,7 @@ struct Done {
 struct Running {
     runtime: Arc<Runtime>,
     access_log: OpenLog,
+    stores: Stores,
 }
 
 /// Everything that may take time, in one go, off the runtime.
@@ -359,8 +365,10 @@ fn swap(
             Some((settings.clone(), log))
         }
     };
+    let stores = stores::build(&model, process)?;
     let parts = Parts {
         keep: &process.keep,
+        stores: &stores,
         middlewares: portcullis_middleware::TABLE,
         builtins: &process.builtins,
         metrics: &process.metrics,
@@ -375,7 +383,7 @@ fn swap(
     let runtime = Arc::new(runtime);
     process.data.apply(runtime.clone()).map_err(|error| vec![error.to_string()])?;
     process.metrics.rebucket(&runtime.model.metrics.buckets);
-    Ok(Running { runtime, access_log })
+    Ok(Running { runtime, access_log, stores })
 }
 
 /// The attempt in the log: each finding a line of its own.

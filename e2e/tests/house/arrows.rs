@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("portcullis-config", &["portcullis-core"]),
     ("portcullis-middleware", &["portcullis-core", "portcullis-config"]),
     ("portcullis-providers", &["portcullis-core", "portcullis-config"]),
+    ("portcullis-store", &["portcullis-core", "portcullis-config"]),
     ("portcullis-proxy", &["portcullis-core", "portcullis-config"]),
     ("portcullis-admin", &["portcullis-core", "portcullis-config", "portcullis-proxy"]),
     (
@@ -19,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "portcullis-config",
             "portcullis-middleware",
             "portcullis-providers",
+            "portcullis-store",
             "portcullis-proxy",
             "portcullis-admin",
         ],
@@ -65,7 +67,13 @@ fn arrows_between_crates_go_one_way() {
 #[test]
 fn middleware_and_providers_never_reach_the_proxy() {
     let ours = ours();
-    for start in ["portcullis-middleware", "portcullis-providers", "portcullis-core", "portcullis-config"] {
+    for start in [
+        "portcullis-middleware",
+        "portcullis-providers",
+        "portcullis-store",
+        "portcullis-core",
+        "portcullis-config",
+    ] {
         let mut reached = BTreeSet::new();
         let mut left = vec![start.to_owned()];
         while let Some(name) = left.pop() {

@@ -34,8 +34,18 @@ pub(super) fn redacted(value: &Value) -> Value {
             Value::Object(fields.iter().map(kept).collect::<Map<_, _>>())
         }
         Value::Array(list) => list.iter().map(redacted).collect(),
+        Value::String(text) => without_password(text).map_or_else(|| value.clone(), Value::String),
         other => other.clone(),
     }
+}
+
+/// A URL that holds a password, without it: `redis://user:***@host`.
+fn without_password(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let (name, _) = user.split_once(':')?;
+    Some(format!("{scheme}://{name}:***{}", rest.get(user.len()..)?))
 }
 
 /// Does the key sound like a secret's?
@@ -55,10 +65,12 @@ mod tests {
         let settings = json!({
             "request": { "set": { "X-Api-Key": "k", "X-Team": "blue" }, "remove": ["Cookie"] },
             "users": ["a:hash"], "list": [{ "client_secret": "s", "realm": "r" }], "token": null, "secret": true,
+            "redis": "redis://me:p@ss@a/1", "url": "http://a/b:c@d",
         });
         let expected = json!({
             "request": { "set": { "X-Api-Key": "***", "X-Team": "blue" }, "remove": ["Cookie"] },
             "users": "***", "list": [{ "client_secret": "***", "realm": "r" }], "token": null, "secret": true,
+            "redis": "redis://me:***@a/1", "url": "http://a/b:c@d",
         });
         assert_eq!(redacted(&settings), expected);
     }

@@ -14,7 +14,7 @@ use crate::{
     diagnostic::{Code, Finding},
     document::Path,
     merge::Source,
-    model::{CertificateFiles, Listener, ListenerTls, Service},
+    model::{CertificateFiles, Listener, ListenerTls, Origin, Service, UpstreamTls},
     rule::{Matcher, Rule},
 };
 
@@ -48,11 +48,16 @@ impl Check<'_> {
     }
 
     pub(super) fn upstream_files(&mut self, service: &Service) {
-        let source = self.source_of(&service.origin);
         let path = Path::parse(&service.origin.path).key("tls");
-        self.authorities(source, &path.key("ca"), &service.tls.ca);
-        if let Some(files) = &service.tls.client_certificate {
-            self.certificate(source, &path, files);
+        self.tls_files(&service.origin, &path, &service.tls);
+    }
+
+    /// Files of TLS towards somebody, written at this path.
+    pub(super) fn tls_files(&mut self, origin: &Origin, path: &Path, tls: &UpstreamTls) {
+        let source = self.source_of(origin);
+        self.authorities(source, &path.key("ca"), &tls.ca);
+        if let Some(files) = &tls.client_certificate {
+            self.certificate(source, path, files);
         }
     }
 

@@ -5,6 +5,7 @@ mod listeners;
 mod logs;
 mod routes;
 mod services;
+mod stores;
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -41,6 +42,7 @@ pub(crate) fn check(
     check.access_log_file();
     check.listener_certificates();
     check.services();
+    check.stores();
     check.unused();
     check.unreachable();
     check.shadowed();

@@ -46,6 +46,7 @@ impl Merger<'_> {
             routes: std::mem::take(&mut self.routes),
             services: std::mem::take(&mut self.services),
             middlewares: std::mem::take(&mut self.middlewares),
+            stores: std::mem::take(&mut self.stores),
             admin: admin(written),
             metrics,
             access_log: access_log(main, written),

@@ -59,7 +59,7 @@ impl Merger<'_> {
         let mut judged = settings.clone();
         let mut removed: Vec<Path> = Vec::new();
         for _ in 0..MAX_FINDINGS {
-            let Err(problem) = self.kinds.check(kind, &judged) else { break };
+            let Err(problem) = self.kinds.check(kind, &judged, &self.stores) else { break };
             let within = Path::parse(&problem.path);
             if let Some(typed) = typed(source, &path.join(&within)) {
                 let replaced = replace(&mut settings, &within, typed.clone());

@@ -14,6 +14,7 @@ mod routes;
 mod said;
 mod services;
 mod source;
+mod stores;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,7 @@ use crate::{
     diagnostic::{Code, Finding},
     document::Path,
     kinds::Kinds,
-    model::{Listener, Middleware, Model, Name, Route, Service},
+    model::{Listener, Middleware, Model, Name, Route, Service, Store},
     source::Files,
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Merger<'a> {
     routes: Vec<Route>,
     services: BTreeMap<Name, Service>,
     middlewares: BTreeMap<Name, Middleware>,
+    /// Before the middlewares, whose kinds may look for theirs.
+    stores: BTreeMap<Name, Store>,
     /// Every name that was written, even of objects that were taken out: a reference to one of those is no mistake
     /// of its own.
     known_services: BTreeSet<Name>,
@@ -70,12 +73,14 @@ pub(crate) fn merge(sources: &[Source], kinds: &dyn Kinds, files: &dyn Files) ->
         routes: Vec::new(),
         services: BTreeMap::new(),
         middlewares: BTreeMap::new(),
+        stores: BTreeMap::new(),
         known_services: BTreeSet::new(),
         known_middlewares: BTreeSet::new(),
         known_listeners: BTreeSet::new(),
         used: BTreeSet::new(),
     };
     merger.collect_names();
+    merger.stores();
     merger.middlewares();
     let everywhere = merger.switched_on();
     merger.listeners();

@@ -26,6 +26,9 @@ impl Merger<'_> {
                 let new = self.known_middlewares.insert(source.qualified(&name));
                 self.judge_name(source, "middlewares", &name, new);
             }
+            for name in keys("stores") {
+                self.judge_name(source, "stores", &name, true);
+            }
             for name in keys("listeners") {
                 if !source.live {
                     self.known_listeners.insert(name.as_str().into());

@@ -238,7 +238,7 @@ impl Merger<'_> {
         }
     }
 
-    fn upstream_tls(
+    pub(super) fn upstream_tls(
         &mut self,
         source: &Source,
         path: &Path,

@@ -11,6 +11,7 @@ mod policies;
 mod retry;
 mod route;
 mod service;
+mod store;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,
     Sticky, Strategy, UpstreamHttp, UpstreamTls,
 };
+pub use store::{RedisStore, Store, StoreKind};
 
 /// A qualified name, `name@provider` (`users@file`). Two names are the same object exactly when they are equal.
 pub type Name = Arc<str>;
@@ -49,6 +51,8 @@ pub struct Model {
     pub services: BTreeMap<Name, Service>,
     /// Middlewares by qualified name.
     pub middlewares: BTreeMap<Name, Middleware>,
+    /// Stores by name (store names carry no provider).
+    pub stores: BTreeMap<Name, Store>,
     /// The admin listener; `None` when switched off.
     pub admin: Option<Admin>,
     /// Metrics settings.

@@ -14,6 +14,7 @@ mod retry;
 mod route;
 mod server;
 mod service;
+mod store;
 mod strategy;
 mod switches;
 mod timeouts;
@@ -38,6 +39,7 @@ pub use retry::{Backoff, Retry, RetryBudget, RetryCause};
 pub use route::{Condition, Route};
 pub use server::Server;
 pub use service::{Endpoint, Pool, Service, Sticky, WeightBy};
+pub use store::{Redis, RedisUrl, Store};
 pub use strategy::{Hash, NamedStrategy, Strategy};
 pub use switches::{RateLimiting, Switches};
 pub use timeouts::{ListenerTimeouts, RouteTimeouts, ServiceTimeouts, Timeouts};
@@ -75,6 +77,9 @@ pub struct Configuration {
     /// Middlewares, by name, each a table with the one key that is its kind.
     #[serde(default)]
     pub middlewares: BTreeMap<String, Middleware>,
+    /// Stores, by name: where several gateways share counters and answers.
+    #[serde(default)]
+    pub stores: BTreeMap<String, Store>,
     /// Switches for middlewares that every route shall have.
     pub middleware: Option<Switches>,
     /// Settings of `enable_rate_limiting`.

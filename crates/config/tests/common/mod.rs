@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_config::{KindProblem, Kinds};
+use portcullis_config::{
+    KindProblem, Kinds,
+    model::{Name, Store},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -58,7 +61,7 @@ impl Kinds for TestKinds {
         vec!["compress", "cors", "headers", "rate_limit", "request_id", "strip_prefix"]
     }
 
-    fn check(&self, kind: &str, settings: &Value) -> Result<(), KindProblem> {
+    fn check(&self, kind: &str, settings: &Value, _: &BTreeMap<Name, Store>) -> Result<(), KindProblem> {
         match kind {
             "rate_limit" => {
                 let limit: RateLimit = read(settings)?;

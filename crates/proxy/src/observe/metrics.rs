@@ -9,6 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use portcullis_core::meter::Meters;
+
 use super::{
     histogram::Bounds,
     listener::ListenerMetrics,
@@ -34,6 +36,8 @@ pub struct Metrics {
     registered: Mutex<Registered>,
     pub(super) reloads: Reloads,
     pub(super) upgrades: Upgrades,
+    /// What stores and middlewares count.
+    pub meters: Meters,
 }
 
 /// What is registered, by its labels.
@@ -79,6 +83,7 @@ impl Metrics {
             registered: Mutex::default(),
             reloads: Reloads::default(),
             upgrades: Upgrades::default(),
+            meters: Meters::default(),
         })
     }
 

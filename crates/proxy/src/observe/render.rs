@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
+use portcullis_core::meter::{BOUNDS, Meter, Meters};
+
 use crate::dns::Outcome;
 
 use super::{
@@ -28,6 +30,7 @@ impl Metrics {
         names(&mut page, gauges);
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
+        meters(&mut page, &self.meters);
         Process::read().write(&mut page);
         page.finish()
     }
@@ -288,6 +291,36 @@ fn listeners(page: &mut Page, view: &View) {
     );
     for ((listener, name), expiry) in &view.certificates {
         page.sample(&[("listener", listener), ("name", name)], *expiry);
+    }
+}
+
+/// What stores and middlewares count.
+fn meters(page: &mut Page, meters: &Meters) {
+    for family in meters.look() {
+        let kind = match family.series.first() {
+            Some((_, Meter::Gauge(_))) => Gauge,
+            Some((_, Meter::Histogram(_))) => Histogram,
+            _ => Counter,
+        };
+        page.family(family.name, kind, family.help);
+        for (labels, meter) in &family.series {
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            match meter {
+                Meter::Counter(counter) => page.sample(&labels, counter.get()),
+                Meter::Gauge(gauge) => page.sample(&labels, gauge.get()),
+                Meter::Histogram(histogram) => {
+                    let mut below = 0;
+                    for ((_, le), count) in BOUNDS.iter().zip(histogram.buckets()) {
+                        below += count;
+                        page.part("_bucket", &labels, &[("le", le)], below);
+                    }
+                    let count: u64 = histogram.buckets().iter().sum();
+                    page.part("_bucket", &labels, &[("le", "+Inf")], count);
+                    page.part("_sum", &labels, &[], histogram.sum_seconds());
+                    page.part("_count", &labels, &[], count);
+                }
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use portcullis_core::{
     endpoint::{Endpoint, EndpointState},
     keep::Keep,
     middleware::{Around, Row},
+    store::Stores,
 };
 use rustls::pki_types::ServerName;
 
@@ -44,6 +45,8 @@ pub struct Parts<'a> {
     pub middlewares: &'static [Row],
     /// Built-in services by name; `admin` is the one behind the admin listener.
     pub builtins: &'a BTreeMap<&'static str, Arc<dyn Builtin>>,
+    /// Stores that the model names.
+    pub stores: &'a Stores,
     /// Counters of the process.
     pub metrics: &'a Arc<Metrics>,
     /// The access log, opened by the caller.
@@ -120,7 +123,8 @@ impl Compiler<'_> {
     fn middlewares(&mut self) -> Middlewares {
         let mut built = Middlewares::new();
         for (name, middleware) in &self.model.middlewares {
-            let around = Around { name, folder: self.parts.folder, keep: self.parts.keep };
+            let Parts { folder, keep, stores, metrics, .. } = self.parts;
+            let around = Around { name, folder, keep, stores, meters: &metrics.meters };
             let Some(row) = self.parts.middlewares.iter().find(|row| row.name == &*middleware.kind) else {
                 self.problem(format!("middleware {name}"), format!("no kind \"{}\"", middleware.kind));
                 continue;

@@ -72,6 +72,7 @@ impl Gateway {
         model.routes.push(route_to("test"));
         let metrics = Metrics::new(1, &[1.0]);
         let parts = Parts {
+            stores: &Default::default(),
             keep: &Keep::default(),
             middlewares: &[],
             builtins: &builtins,
@@ -128,6 +129,7 @@ impl Gateway {
 fn empty_model() -> Model {
     Model {
         workers: 1,
+        stores: BTreeMap::new(),
         listeners: BTreeMap::new(),
         routes: Vec::new(),
         services: BTreeMap::new(),

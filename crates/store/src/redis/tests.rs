@@ -1,0 +1,229 @@
+//! Against a real redis-server, which scripts/test installs.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use portcullis_config::model::{EndpointAddress, RedisStore};
+use portcullis_core::{
+    keep::Keep,
+    meter::Meters,
+    store::{BlobStore, Bound, CounterStore, FailureKind, Take},
+};
+use tokio::time::sleep;
+
+use super::Redis;
+use crate::Around;
+
+/// A server of this test's own, ended with it.
+struct Server {
+    port: u16,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    fn start(port: u16) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server, which scripts/test installs");
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "redis-server does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Server { port, child, _folder: folder }
+    }
+
+    /// Says something to it, in its inline form.
+    fn say(&self, command: &str) {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut answer = [0; 64];
+        let read = stream.read(&mut answer).unwrap();
+        assert!(answer.starts_with(b"+") || answer.starts_with(b":"), "{:?}", &answer[..read]);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A gateway's view of the server.
+fn store(port: u16) -> Arc<Redis> {
+    let settings = RedisStore {
+        address: EndpointAddress::Tcp { host: "127.0.0.1".into(), port },
+        tls: None,
+        username: None,
+        password: None,
+        database: 1,
+        prefix: "test:".into(),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_millis(200),
+    };
+    let (keep, meters) = (Keep::default(), Meters::default());
+    Redis::kept(
+        &"main".into(),
+        &settings,
+        &Around { keep: &keep, meters: &meters, tls: &|_| Err("none".into()) },
+    )
+    .unwrap()
+}
+
+fn rate(key: &str, per_second: f64, burst: u64, cost: u64) -> Take {
+    Take { key: key.into(), bound: Bound::Rate { interval: 1e9 / per_second, burst, more: 0 }, cost }
+}
+
+fn quota(key: &str, quota: u64, cost: u64) -> Take {
+    let ends = SystemTime::now() + Duration::from_secs(50);
+    Take { key: key.into(), bound: Bound::Quota { quota, ends }, cost }
+}
+
+#[tokio::test]
+async fn several_gateways_count_together_and_take_from_all_or_none() {
+    let server = Server::start(free_port());
+    let gateways = [store(server.port), store(server.port)];
+    let mut passed = 0;
+    for n in 0..20 {
+        let takes = [rate("a", 0.01, 8, 1), quota("q", 100, 1)];
+        let taken = gateways[n % 2].take(&takes, false).await.unwrap();
+        if taken.iter().all(|taken| taken.enough) {
+            passed += 1;
+            assert_eq!((taken[0].left, taken[1].left), (8 - passed, 100 - passed));
+            assert_eq!(taken[0].wait, Duration::ZERO);
+        } else {
+            assert!(!taken[0].enough && taken[1].enough);
+            assert!(taken[0].wait > Duration::from_secs(90) && taken[0].wait <= Duration::from_secs(100));
+            assert!(taken[0].reset > Duration::from_secs(790), "{taken:?}");
+            assert_eq!(taken[1].left, 92, "nothing was taken of the other");
+        }
+    }
+    assert_eq!(passed, 8);
+    // What is known only afterwards is taken in any case.
+    let forced = gateways[0].take(&[quota("q", 100, 95)], true).await.unwrap();
+    assert_eq!((forced[0].enough, forced[0].left), (false, 0));
+    assert!(!gateways[1].take(&[quota("q", 100, 1)], false).await.unwrap()[0].enough);
+    assert_eq!(
+        gateways[1].take(&[rate("b", 1.0, 5, 0)], false).await.unwrap()[0].left,
+        5,
+        "a look costs nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_refills_at_its_rate() {
+    let server = Server::start(free_port());
+    let store = store(server.port);
+    let (begun, mut passed) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(1) {
+        passed += u64::from(store.take(&[rate("k", 200.0, 10, 1)], false).await.unwrap()[0].enough);
+    }
+    let expected = 10.0 + 200.0 * begun.elapsed().as_secs_f64();
+    assert!((passed as f64 - expected).abs() < expected * 0.02 + 1.0, "{passed} of {expected}");
+}
+
+#[tokio::test]
+async fn values_are_kept_whatever_their_bytes_and_purged_by_tag_and_prefix() {
+    let server = Server::start(free_port());
+    let store = store(server.port);
+    let odd = Bytes::from_static(b"\0\xff\r\n$-1\r\n");
+    let long = Duration::from_secs(60);
+    store.put("GET a.example/*[x]", odd.clone(), long, &["t1", "t2"]).await.unwrap();
+    store.put("GET a.example/2", odd.clone(), long, &["t2"]).await.unwrap();
+    store.put("GET b.example/1", odd.clone(), long, &[]).await.unwrap();
+    store.put("short", odd.clone(), Duration::from_millis(30), &[]).await.unwrap();
+    assert_eq!(store.get("GET a.example/*[x]").await.unwrap(), Some(odd.clone()));
+    assert_eq!(store.get("none").await.unwrap(), None);
+    assert_eq!(store.purge_tag("t1").await.unwrap(), 1);
+    assert_eq!(store.get("GET a.example/*[x]").await.unwrap(), None);
+    store.put("GET a.example/*[x]", odd.clone(), long, &["t1"]).await.unwrap();
+    assert_eq!(store.purge_prefix("GET a.example/*[").await.unwrap(), 1, "a pattern stands for itself");
+    assert_eq!(store.purge_prefix("GET a.example/").await.unwrap(), 1);
+    assert!(store.delete("GET b.example/1").await.unwrap());
+    assert!(!store.delete("GET b.example/1").await.unwrap());
+    for n in 0..1200 {
+        store.put(&format!("many/{n}"), odd.clone(), long, &["many"]).await.unwrap();
+    }
+    assert_eq!(store.purge_tag("many").await.unwrap(), 1200);
+    sleep(Duration::from_millis(30)).await;
+    assert_eq!(store.get("short").await.unwrap(), None, "it has expired");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_costs_nothing_and_one_that_comes_back_is_used_again() {
+    let port = free_port();
+    let store = store(port);
+    let look = [rate("k", 1.0, 5, 1)];
+    assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
+    }
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?} for 1000", begun.elapsed());
+    for _ in 0..2 {
+        let server = Server::start(port);
+        until_it_answers(&store).await;
+        // It has forgotten its scripts.
+        server.say("SCRIPT FLUSH");
+        store.take(&look, false).await.unwrap();
+        store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &["t"]).await.unwrap();
+        drop(server);
+        assert!(store.take(&look, false).await.is_err());
+    }
+}
+
+async fn until_it_answers(store: &Redis) {
+    let begun = Instant::now();
+    while store.take(&[rate("probe", 1.0, 5, 0)], false).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is not used again");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_is_left_alone_until_it_is_not() {
+    let server = Server::start(free_port());
+    let store = store(server.port);
+    until_it_answers(&store).await;
+    server.say("CLIENT PAUSE 1500 ALL");
+    let look = [rate("k", 1.0, 5, 1)];
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        kinds.push(store.take(&look, false).await.unwrap_err().kind);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(kinds, [FailureKind::Slow, FailureKind::Slow, FailureKind::Slow, FailureKind::Away]);
+    until_it_answers(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_says_so() {
+    let server = Server::start(free_port());
+    let store = store(server.port);
+    until_it_answers(&store).await;
+    server.say("CONFIG SET maxmemory-policy noeviction");
+    server.say("CONFIG SET maxmemory 1");
+    let failure = store.take(&[rate("k", 1.0, 5, 1)], false).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Full, "{failure}");
+    let kept = store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &[]).await;
+    assert_eq!(kept.unwrap_err().kind, FailureKind::Full);
+    server.say("CONFIG SET maxmemory 0");
+    assert!(store.take(&[rate("k", 1.0, 5, 1)], false).await.unwrap()[0].enough);
+}
