@@ -24,8 +24,7 @@ pub fn try_build(kind: &str, settings: Value) -> Result<Arc<dyn Middleware>, Pro
 /// Builds a middleware with state carried over.
 pub fn try_build_keeping(kind: &str, settings: Value, keep: &Keep) -> Result<Arc<dyn Middleware>, Problem> {
     let (stores, meters) = Default::default();
-    let around =
-        Around { name: "test@file", folder: Path::new("."), keep, stores: &stores, meters: &meters };
+    let around = Around { name: "test@file", folder: Path::new("."), keep, stores: &stores, meters: &meters };
     let row = crate::find(kind).unwrap_or_else(|| panic!("no kind {kind}"));
     (row.build)(&settings, &around)
 }

@@ -304,7 +304,8 @@ fn meters(page: &mut Page, meters: &Meters) {
         };
         page.family(family.name, kind, family.help);
         for (labels, meter) in &family.series {
-            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let labels: Vec<(&str, &str)> =
+                labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
             match meter {
                 Meter::Counter(counter) => page.sample(&labels, counter.get()),
                 Meter::Gauge(gauge) => page.sample(&labels, gauge.get()),
