@@ -133,6 +133,7 @@ impl Stage {
         let read = load_text(text, Format::Toml, "gateway.toml", &ProcessEnv, &AnyKind);
         let model = Arc::new(read.model.unwrap_or_else(|| panic!("{:#?}", read.findings)));
         let parts = Parts {
+            stores: &Default::default(),
             keep,
             middlewares: &[],
             builtins: &BTreeMap::new(),
