@@ -1,5 +1,5 @@
-//! Other people's proxies, in front of the gateway or behind it: nginx and HAProxy as processes, with a configuration
-//! in a folder of their own.
+//! Other people's servers around the gateway: nginx, HAProxy and Prometheus as processes, with a configuration in a
+//! folder of their own.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::ports::free_port;
 
-/// A running proxy. It is killed when it is dropped.
+/// A running server. It is killed when it is dropped.
 pub struct Peer {
     child: Child,
     addr: SocketAddr,
@@ -25,7 +25,7 @@ impl Peer {
             "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 20s\n  \
              timeout server 20s\n{sections}\n"
         );
-        Peer::start("haproxy.cfg", &text, files, |config| {
+        Peer::start("haproxy.cfg", &text, files, |config, _| {
             let mut command = Command::new("haproxy");
             command.args(["-db", "-q", "-f", config]);
             command
@@ -39,14 +39,25 @@ impl Peer {
              http {{\n access_log off; client_body_temp_path {{dir}}/a; proxy_temp_path {{dir}}/b;\n \
              fastcgi_temp_path {{dir}}/c; uwsgi_temp_path {{dir}}/d; scgi_temp_path {{dir}}/e;\n{http}\n}}\n"
         );
-        Peer::start("nginx.conf", &text, &[], |config| {
+        Peer::start("nginx.conf", &text, &[], |config, _| {
             let mut command = Command::new("nginx");
             command.args(["-c", config]);
             command
         })
     }
 
-    fn start(name: &str, text: &str, files: &[(&str, &str)], command: impl Fn(&str) -> Command) -> Peer {
+    /// Prometheus with this scrape file. It keeps what it scrapes in a folder of its own.
+    pub fn prometheus(text: &str) -> Peer {
+        Peer::start("prometheus.yml", text, &[], |config, port| {
+            let mut command = Command::new("prometheus");
+            command.arg(format!("--config.file={config}"));
+            command.arg(format!("--storage.tsdb.path={config}.data"));
+            command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            command
+        })
+    }
+
+    fn start(name: &str, text: &str, files: &[(&str, &str)], command: impl Fn(&str, u16) -> Command) -> Peer {
         let dir = tempfile::Builder::new().prefix("portcullis-peer-").tempdir().expect("a temporary folder");
         let port = free_port();
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -58,10 +69,10 @@ impl Peer {
         let config = dir.path().join(name);
         std::fs::write(&config, text).expect("write the configuration");
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
-        let mut command = command(&config.display().to_string());
+        let mut command = command(&config.display().to_string(), port);
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = command.spawn().expect("nginx and haproxy are installed (scripts/test sees to it)");
+        let child = command.spawn().expect("it is installed (scripts/test sees to it)");
         let mut peer = Peer { child, addr, dir };
         let end = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(addr).is_err() {

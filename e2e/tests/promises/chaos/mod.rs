@@ -2,7 +2,7 @@
 //! every kind ask on. Every answer is right or an honest error, nothing is sent twice that must not be, nothing panics,
 //! and in the end everything is back to where it was.
 //!
-//! `PORTCULLIS_CHAOS_SECONDS` says how long (15), `PORTCULLIS_CHAOS_SEED` which chaos: the seed gives the schedule, the
+//! `PORTCULLIS_CHAOS_SECONDS` says how long (30), `PORTCULLIS_CHAOS_SEED` which chaos: the seed gives the schedule, the
 //! machine the timing.
 
 mod clients;
@@ -180,7 +180,7 @@ async fn nothing_is_left(gateway: &Gateway, before: (f64, f64)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_is_right_or_an_honest_error() {
     let seed = number("PORTCULLIS_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let seconds = number("PORTCULLIS_CHAOS_SECONDS").unwrap_or(15);
+    let seconds = number("PORTCULLIS_CHAOS_SECONDS").unwrap_or(30);
     eprintln!("PORTCULLIS_CHAOS_SEED={seed} PORTCULLIS_CHAOS_SECONDS={seconds}");
     let mut rng = Rng::with_seed(seed);
     let judge = Arc::new(Judge::default());
