@@ -1,0 +1,186 @@
+//! The key: what an answer is an answer to.
+//!
+//! Scheme and authority are always part of it, so is the route: two routes may ask different middlewares and services
+//! for one URI. Whatever else reaches the origin and could change its answer must be named by the configuration, by
+//! `Vary`, or stands here on its own (what trusted proxies say about the client's side, a rewritten path).
+
+use std::borrow::Cow;
+
+use portcullis_core::{Exchange, Known};
+
+use crate::policy::{KeyParts, QueryParts};
+
+/// Fields of trusted proxies that origins build links from.
+const SAID_OF_CLIENT: [Known; 3] = [Known::XForwardedHost, Known::XForwardedPort, Known::XForwardedPrefix];
+
+/// Writes the URI part of a key: `https://example.com/users?x=1`.
+pub fn write_uri(out: &mut Vec<u8>, secure: bool, authority: &str, path: &str, query: Option<&str>) {
+    let (scheme, port) = if secure { ("https://", ":443") } else { ("http://", ":80") };
+    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(authority.strip_suffix(port).unwrap_or(authority).as_bytes());
+    out.extend_from_slice(path.as_bytes());
+    if let Some(query) = query {
+        out.push(b'?');
+        out.extend_from_slice(query.as_bytes());
+    }
+}
+
+/// Writes the key of a request; returns the length of its URI part.
+pub fn write_key(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) -> usize {
+    let request = &x.request;
+    let start = out.len();
+    let query = request.original_query();
+    let query = query.map(|query| select(query, &parts.query)).filter(|query| {
+        // A query of which nothing counts is none; an empty one that was sent is one.
+        !query.is_empty() || parts.query == QueryParts::All
+    });
+    write_uri(out, x.secure, request.authority(), request.original_path(), query.as_deref());
+    let uri = out.len() - start;
+    out.push(b'\n');
+    out.extend_from_slice(x.route.as_bytes());
+    if request.path() != request.original_path() {
+        out.extend_from_slice(b"\n>");
+        out.extend_from_slice(request.path().as_bytes());
+    }
+    if request.query() != request.original_query() {
+        out.extend_from_slice(b"\n?");
+        out.extend_from_slice(request.query().unwrap_or_default().as_bytes());
+    }
+    for known in SAID_OF_CLIENT {
+        for value in request.fields.known_all(known) {
+            out.extend_from_slice(b"\n^");
+            out.push(known as u8);
+            out.extend_from_slice(value);
+        }
+    }
+    write_chosen(out, x, parts);
+    uri
+}
+
+/// What the configuration names.
+fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
+    let fields = &x.request.fields;
+    if parts.identity {
+        out.extend_from_slice(b"\n@");
+        for value in fields.known_all(Known::Authorization) {
+            out.push(b':');
+            out.extend_from_slice(value);
+        }
+    }
+    for name in &parts.headers {
+        out.extend_from_slice(b"\n#");
+        for value in fields.get_all(name) {
+            out.push(b':');
+            out.extend_from_slice(value);
+        }
+    }
+    for name in &parts.cookies {
+        out.extend_from_slice(b"\n$");
+        let all = fields.known_all(Known::Cookie).flat_map(|line| line.split(|&byte| byte == b';'));
+        for pair in all.map(<[u8]>::trim_ascii) {
+            if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+                out.push(b':');
+                out.extend_from_slice(value);
+            }
+        }
+    }
+}
+
+/// The parameters that count.
+fn select<'a>(query: &'a str, parts: &QueryParts) -> Cow<'a, str> {
+    let named = |patterns: &[crate::pattern::Pattern], parameter: &str| {
+        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        let name = decoded(name);
+        patterns.iter().any(|pattern| pattern.matches(&name))
+    };
+    match parts {
+        QueryParts::All => Cow::Borrowed(query),
+        QueryParts::Only(patterns) => {
+            // Some origins read `;` as `&`: what hides behind one counts.
+            let mut kept: Vec<&str> =
+                query.split('&').filter(|each| named(patterns, each) || each.contains(';')).collect();
+            // By name alone: of several values of one parameter the order may matter.
+            kept.sort_by_key(|each| each.split_once('=').map_or(*each, |(name, _)| name));
+            Cow::Owned(kept.join("&"))
+        }
+        QueryParts::Without(patterns) => {
+            let kept: Vec<&str> =
+                query.split('&').filter(|each| !named(patterns, each) || each.contains(';')).collect();
+            Cow::Owned(kept.join("&"))
+        }
+    }
+}
+
+/// A name as the origin reads it: another spelling must not be another parameter.
+fn decoded(name: &str) -> Cow<'_, str> {
+    if !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match digits.filter(|_| byte == b'%').and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(value) => {
+                bytes.push(value);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use portcullis_core::Request;
+
+    use super::*;
+    use crate::pattern::Pattern;
+
+    fn key(target: &str, fields: &[(&str, &str)], parts: &KeyParts) -> String {
+        let mut request = Request::with_fields(Method::GET, fields.iter().copied().collect());
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        request.arrive(path, query);
+        request.set_authority("Example.com:80");
+        let mut out = Vec::new();
+        write_key(&mut out, &Exchange::for_test(request), parts);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn scheme_and_authority_always() {
+        assert_eq!(key("/a?b=1", &[], &KeyParts::default()), "http://example.com/a?b=1\n");
+        assert_ne!(key("/a?", &[], &KeyParts::default()), key("/a", &[], &KeyParts::default()));
+    }
+
+    #[test]
+    fn chosen_parameters() {
+        let only = KeyParts { query: QueryParts::Only(vec![Pattern::new("a"), Pattern::new("b")]), ..KeyParts::default() };
+        assert_eq!(key("/x?b=2&c=3&a=1", &[], &only), "http://example.com/x?a=1&b=2\n");
+        assert_eq!(key("/x?c=3", &[], &only), key("/x", &[], &only));
+        assert!(key("/x?%61=1", &[], &only).contains("%61=1"), "another spelling of a name counts");
+        let without = KeyParts { query: QueryParts::Without(vec![Pattern::new("utm_*")]), ..KeyParts::default() };
+        assert_eq!(key("/x?utm_source=a&b=2", &[], &without), "http://example.com/x?b=2\n");
+        assert!(key("/x?utm_a=1;b=evil", &[], &without).contains("evil"), "cloaked parameters count");
+    }
+
+    #[test]
+    fn named_parts_cannot_be_mixed_up() {
+        let parts = KeyParts { headers: vec!["x-a".into(), "x-b".into()], cookies: vec!["sid".into()], ..KeyParts::default() };
+        let keys = [
+            key("/", &[("X-A", "1")], &parts),
+            key("/", &[("X-B", "1")], &parts),
+            key("/", &[("X-A", "1"), ("X-A", "")], &parts),
+            key("/", &[("Cookie", "x=2; sid=1")], &parts),
+            key("/", &[("Cookie", "xsid=1")], &parts),
+            key("/", &[("X-Forwarded-Host", "evil")], &parts),
+        ];
+        let different: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len(), "{keys:?}");
+    }
+}
