@@ -12,6 +12,9 @@ use crate::{
     vary::Vary,
 };
 
+/// Fields that the gateway writes anew for each client, after the look-up: an answer that varies by them is for one client.
+const WRITTEN_HERE: [&str; 3] = ["x-forwarded-for", "x-real-ip", "forwarded"];
+
 /// Why an answer is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -31,6 +34,8 @@ pub enum Refusal {
     NoLifetime,
     /// Larger than what is stored.
     TooLarge,
+    /// It is a stream of events or of calls, which has no end to wait for.
+    Stream,
     /// It ended before its end.
     Incomplete,
 }
@@ -47,6 +52,7 @@ impl Refusal {
             Refusal::SetCookie => "set-cookie",
             Refusal::NoLifetime => "no-lifetime",
             Refusal::TooLarge => "too-large",
+            Refusal::Stream => "stream",
             Refusal::Incomplete => "incomplete",
         }
     }
@@ -99,7 +105,16 @@ pub fn admit(policy: &Policy, request: &Request, answer: &Received<'_>) -> Resul
         return Err(Refusal::Private);
     }
     let Vary::Names(vary) = Vary::of(fields) else { return Err(Refusal::VaryAny) };
-    if fields.has(Known::SetCookie) && !policy.store_cookies && !said.fields.iter().any(|f| &**f == "set-cookie") {
+    if vary.iter().any(|name| WRITTEN_HERE.contains(&&**name)) {
+        return Err(Refusal::VaryAny);
+    }
+    if is_endless(fields) {
+        return Err(Refusal::Stream);
+    }
+    if fields.has(Known::SetCookie)
+        && !policy.store_cookies
+        && !said.fields.iter().any(|f| &**f == "set-cookie")
+    {
         return Err(Refusal::SetCookie);
     }
     let shared = said.has(Flag::Public) || said.has(Flag::MustRevalidate) || said.s_maxage.is_said();
@@ -133,7 +148,8 @@ fn times(
         return Err(Refusal::Status);
     }
     let is_forced = policy.force && own.is_some();
-    let never_stale = said.has(Flag::MustRevalidate) || said.has(Flag::ProxyRevalidate) || said.s_maxage.is_said();
+    let never_stale =
+        said.has(Flag::MustRevalidate) || said.has(Flag::ProxyRevalidate) || said.s_maxage.is_said();
     let stale = |said: Delta, own: u32| if said.is_said() { said.given().unwrap_or(0) } else { own };
     let times = Times {
         received: answer.now,
@@ -151,6 +167,15 @@ fn times(
         return Err(Refusal::NoLifetime);
     }
     Ok(times)
+}
+
+/// Server-sent events, gRPC.
+fn is_endless(fields: &Fields) -> bool {
+    let starts = |value: &[u8], kind: &[u8]| {
+        value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+    };
+    let kind = fields.known(Known::ContentType);
+    kind.is_some_and(|kind| starts(kind, b"text/event-stream") || starts(kind, b"application/grpc"))
 }
 
 /// What the origin says (RFC 9111 §4.2.1). What it says badly is no time at all.

@@ -47,14 +47,14 @@ mod tests {
 
     #[test]
     fn three_forms_one_time() {
-        for text in [
-            "Sun, 06 Nov 1994 08:49:37 GMT",
-            "Sunday, 06-Nov-94 08:49:37 GMT",
-            "Sun Nov  6 08:49:37 1994",
-        ] {
+        for text in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+        {
             assert_eq!(parse(text.as_bytes()), Some(784_111_777), "{text}");
         }
-        for bad in ["", "0", "-1", "tomorrow", "Sun, 06 Nov 1994 08:49:37 CET", "Thu, 99 Nov 1994 08:49:37 GMT"] {
+        for bad in
+            ["", "0", "-1", "tomorrow", "Sun, 06 Nov 1994 08:49:37 CET", "Thu, 99 Nov 1994 08:49:37 GMT"]
+        {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");

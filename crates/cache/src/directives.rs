@@ -135,7 +135,9 @@ impl Directives {
             b"max-age" => self.max_age.say(delta()),
             b"s-maxage" => self.s_maxage.say(delta()),
             b"min-fresh" => self.min_fresh.say(delta()),
-            b"max-stale" => self.max_stale.say(value.map_or(Delta::Given(u32::MAX), crate::directives::delta)),
+            b"max-stale" => {
+                self.max_stale.say(value.map_or(Delta::Given(u32::MAX), crate::directives::delta))
+            }
             b"stale-while-revalidate" => self.stale_while_revalidate.say(delta()),
             b"stale-if-error" => self.stale_if_error.say(delta()),
             b"no-store" => self.set(Flag::NoStore),
@@ -226,7 +228,15 @@ mod tests {
         assert_eq!(parse("MAX-AGE=\"10\"").max_age, Delta::Given(10));
         assert_eq!(parse("max-age=99999999999").max_age, Delta::Given(1 << 31));
         assert_eq!(parse("max-age=10, max-age=10").max_age, Delta::Given(10));
-        for bad in ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=1a", "max-age=1, max-age=2", "max-age= 1"] {
+        for bad in [
+            "max-age",
+            "max-age=",
+            "max-age=-1",
+            "max-age=1.5",
+            "max-age=1a",
+            "max-age=1, max-age=2",
+            "max-age= 1",
+        ] {
             assert_eq!(parse(bad).max_age, Delta::Invalid, "{bad}");
         }
         assert_eq!(parse("max-stale").max_stale, Delta::Given(u32::MAX));

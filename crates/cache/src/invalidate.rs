@@ -53,7 +53,9 @@ fn resolve(x: &Exchange, reference: &str) -> Option<Vec<u8>> {
             if target.starts_with('/') { target.to_owned() } else { format!("/{target}") }
         }
         // `mailto:x`, or `http:x`, which nobody means.
-        None if own.is_some() || rest.split(['/', '?']).next().is_some_and(|start| start.contains(':')) => return None,
+        None if own.is_some() || rest.split(['/', '?']).next().is_some_and(|start| start.contains(':')) => {
+            return None;
+        }
         None if rest.starts_with('/') => rest.to_owned(),
         None if rest.starts_with('?') => format!("{}{rest}", x.request.original_path()),
         None => {

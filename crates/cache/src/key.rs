@@ -144,7 +144,8 @@ mod tests {
 
     fn key(target: &str, fields: &[(&str, &str)], parts: &KeyParts) -> String {
         let mut request = Request::with_fields(Method::GET, fields.iter().copied().collect());
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         request.arrive(path, query);
         request.set_authority("Example.com:80");
         let mut out = Vec::new();
@@ -160,18 +161,26 @@ mod tests {
 
     #[test]
     fn chosen_parameters() {
-        let only = KeyParts { query: QueryParts::Only(vec![Pattern::new("a"), Pattern::new("b")]), ..KeyParts::default() };
+        let only = KeyParts {
+            query: QueryParts::Only(vec![Pattern::new("a"), Pattern::new("b")]),
+            ..KeyParts::default()
+        };
         assert_eq!(key("/x?b=2&c=3&a=1", &[], &only), "http://example.com/x?a=1&b=2\n");
         assert_eq!(key("/x?c=3", &[], &only), key("/x", &[], &only));
         assert!(key("/x?%61=1", &[], &only).contains("%61=1"), "another spelling of a name counts");
-        let without = KeyParts { query: QueryParts::Without(vec![Pattern::new("utm_*")]), ..KeyParts::default() };
+        let without =
+            KeyParts { query: QueryParts::Without(vec![Pattern::new("utm_*")]), ..KeyParts::default() };
         assert_eq!(key("/x?utm_source=a&b=2", &[], &without), "http://example.com/x?b=2\n");
         assert!(key("/x?utm_a=1;b=evil", &[], &without).contains("evil"), "cloaked parameters count");
     }
 
     #[test]
     fn named_parts_cannot_be_mixed_up() {
-        let parts = KeyParts { headers: vec!["x-a".into(), "x-b".into()], cookies: vec!["sid".into()], ..KeyParts::default() };
+        let parts = KeyParts {
+            headers: vec!["x-a".into(), "x-b".into()],
+            cookies: vec!["sid".into()],
+            ..KeyParts::default()
+        };
         let keys = [
             key("/", &[("X-A", "1")], &parts),
             key("/", &[("X-B", "1")], &parts),

@@ -280,7 +280,8 @@ mod tests {
     use super::*;
 
     fn object(body: usize) -> Object {
-        let fields: Fields = [("Content-Type", "text/plain"), ("X-A", ""), ("x-a", "2")].into_iter().collect();
+        let fields: Fields =
+            [("Content-Type", "text/plain"), ("X-A", ""), ("x-a", "2")].into_iter().collect();
         let body = [Bytes::from(vec![b'x'; body / 2]), Bytes::from(vec![b'y'; body - body / 2])];
         let times = Times { received: 5, lifetime: 60, never_stale: true, ..Times::default() };
         Object::new(b"http://a/b\nroute", b"\n:gzip", StatusCode::OK, &fields, &body, times).unwrap()
@@ -305,7 +306,10 @@ mod tests {
             let object = object(size);
             let bytes = Bytes::from(object.encode());
             let back = Object::decode(&bytes).unwrap();
-            assert_eq!((back.key(), back.variant(), back.body(), back.times), (object.key(), object.variant(), object.body(), object.times));
+            assert_eq!(
+                (back.key(), back.variant(), back.body(), back.times),
+                (object.key(), object.variant(), object.body(), object.times)
+            );
             for cut in [0, 1, HEADER - 1, HEADER, bytes.len() - 1] {
                 assert!(Object::decode(&bytes.slice(..cut)).is_none(), "cut at {cut}");
             }

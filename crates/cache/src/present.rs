@@ -20,7 +20,11 @@ pub fn present(object: &Object, request: &Fields, is_head: bool, now: Seconds) -
     let mut answer = Answer::new(object.status, BY);
     answer.fields = object.fields();
     // RFC 9111 §5.1
-    answer.fields.append_classified(Known::Age, "age", itoa::Buffer::new().format(object.times.age(now)).as_bytes());
+    answer.fields.append_classified(
+        Known::Age,
+        "age",
+        itoa::Buffer::new().format(object.times.age(now)).as_bytes(),
+    );
     answer.body = if is_head { Body::Empty } else { Body::from(object.body().clone()) };
     if request.has_any(CONDITIONAL) && object.status == StatusCode::OK {
         condition(&mut answer, object, request, is_head);

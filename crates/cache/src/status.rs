@@ -34,6 +34,9 @@ impl Forwarded {
     }
 }
 
+/// The detail of a stale answer that was sent because the origin failed.
+pub const ON_ERROR: &str = "stale-if-error";
+
 /// What became of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -79,6 +82,7 @@ impl Outcome {
         match (self.forwarded, self.origin_status) {
             (None, _) if self.ttl.is_some_and(|ttl| ttl <= 0) => "stale",
             (None, _) => "hit",
+            (Some(_), _) if self.detail == Some(ON_ERROR) => "stale",
             (Some(Forwarded::Bypass | Forwarded::Method), _) => "bypass",
             (Some(_), Some(304)) => "revalidated",
             (Some(Forwarded::Stale | Forwarded::Request), _) => "expired",
@@ -89,13 +93,16 @@ impl Outcome {
 
     /// Writes the field's value.
     pub fn write(&self, cache: &str, out: &mut Vec<u8>) {
-        let is_token = portcullis_core::line::is_token(cache) && cache.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_token =
+            portcullis_core::line::is_token(cache) && cache.starts_with(|c: char| c.is_ascii_alphabetic());
         if is_token {
             out.extend_from_slice(cache.as_bytes());
         } else {
             // RFC 9651 §3.3.3; what may not stand in a string is left away.
             out.push(b'"');
-            out.extend(cache.bytes().filter(|byte| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\')));
+            out.extend(
+                cache.bytes().filter(|byte| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\')),
+            );
             out.push(b'"');
         }
         match self.forwarded {
@@ -140,7 +147,8 @@ mod tests {
     #[test]
     fn as_the_standard_writes_it() {
         assert_eq!(written(Outcome::hit(376), "gw"), "gw; hit; ttl=376");
-        let stale = Outcome { origin_status: Some(304), stored: true, ..Outcome::forwarded(Forwarded::Stale) };
+        let stale =
+            Outcome { origin_status: Some(304), stored: true, ..Outcome::forwarded(Forwarded::Stale) };
         assert_eq!(written(stale, "gw"), "gw; fwd=stale; fwd-status=304; stored");
         let other = Outcome { collapsed: true, ..Outcome::forwarded(Forwarded::UriMiss).because("x") };
         assert_eq!(written(other, "my \"gate\""), "\"my gate\"; fwd=uri-miss; collapsed; detail=x");

@@ -30,7 +30,9 @@ fn directives(members: &[(&[u8], Value)]) -> Directives {
     let mut said = Directives::default();
     for (name, value) in members {
         let delta = || match value {
-            Value::Integer(number) => u32::try_from(*number).map_or(Delta::Invalid, |n| Delta::Given(n.min(1 << 31))),
+            Value::Integer(number) => {
+                u32::try_from(*number).map_or(Delta::Invalid, |n| Delta::Given(n.min(1 << 31)))
+            }
             _ => Delta::Invalid,
         };
         let is_on = *value == Value::Flag(true);
@@ -229,7 +231,10 @@ mod tests {
 
     #[test]
     fn what_is_well_formed_counts() {
-        let said = parse("max-age=60;x=\"y\", private=\"a, b\";q, must-revalidate=?1, foo=(1 2.5 \"x\");p, d=@5, b=:YQ==:").unwrap();
+        let said = parse(
+            "max-age=60;x=\"y\", private=\"a, b\";q, must-revalidate=?1, foo=(1 2.5 \"x\");p, d=@5, b=:YQ==:",
+        )
+        .unwrap();
         assert_eq!(said.max_age, Delta::Given(60));
         assert!(said.has(Flag::MustRevalidate) && said.fields.len() == 2);
         assert_eq!(parse("max-age=1, max-age=2").unwrap().max_age, Delta::Given(2), "the last counts");
@@ -241,8 +246,22 @@ mod tests {
     #[test]
     fn one_mistake_and_it_says_nothing() {
         for bad in [
-            "", "max-age=60,", "Max-Age=60", "max-age = 60", "max-age=60 no-store", "max-age=\"60", "max-age=1.2345",
-            "max-age=", "a=\u{e9}", "a=?2", "a=(1", "a;=1", "max-age=1234567890123456", "a=\"\\n\"", "a=@1.5", "a=:x",
+            "",
+            "max-age=60,",
+            "Max-Age=60",
+            "max-age = 60",
+            "max-age=60 no-store",
+            "max-age=\"60",
+            "max-age=1.2345",
+            "max-age=",
+            "a=\u{e9}",
+            "a=?2",
+            "a=(1",
+            "a;=1",
+            "max-age=1234567890123456",
+            "a=\"\\n\"",
+            "a=@1.5",
+            "a=:x",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -50,7 +50,8 @@ pub fn freshened(object: &Object, reply: &Fields) -> Fields {
     let mut fields = object.fields();
     let stays = |name: &[u8]| {
         STAYS.iter().any(|stays| stays.as_bytes().eq_ignore_ascii_case(name))
-            || name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-")) && !name.eq_ignore_ascii_case(b"content-location")
+            || name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
+                && !name.eq_ignore_ascii_case(b"content-location")
     };
     let new = || reply.iter().filter(|(name, _)| !stays(name));
     for (name, _) in new() {

@@ -14,8 +14,17 @@ pub enum Vary {
 impl Vary {
     /// What an answer says.
     pub fn of(fields: &Fields) -> Vary {
+        Vary::read(fields.known_all(Known::Vary))
+    }
+
+    /// What a stored answer says.
+    pub fn of_object(object: &crate::Object) -> Vary {
+        Vary::read(object.get("vary"))
+    }
+
+    fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vary {
         let mut names: Vec<Box<str>> = Vec::new();
-        for line in fields.known_all(Known::Vary) {
+        for line in lines {
             for name in line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 match std::str::from_utf8(name) {
                     Ok("") => {}
@@ -119,7 +128,9 @@ mod tests {
 
     #[test]
     fn codings_are_a_set() {
-        for same in ["br,gzip", "gzip;q=0.8, br", "GZIP , BR;q=1.0", "x-gzip, br, deflate;q=0", "br, gzip, gzip"] {
+        for same in
+            ["br,gzip", "gzip;q=0.8, br", "GZIP , BR;q=1.0", "x-gzip, br, deflate;q=0", "br, gzip, gzip"]
+        {
             assert_eq!(variant("Accept-Encoding", &[same]), "\n:br,gzip", "{same}");
         }
         assert_eq!(variant("Accept-Encoding", &["gzip", "br"]), "\n:br,gzip");
@@ -130,7 +141,10 @@ mod tests {
 
     #[test]
     fn white_space_says_nothing_and_case_only_where_it_does() {
-        assert_eq!(variant("Accept-Language", &["DE , en;q=0.5"]), variant("Accept-Language", &["de,en;q=0.5"]));
+        assert_eq!(
+            variant("Accept-Language", &["DE , en;q=0.5"]),
+            variant("Accept-Language", &["de,en;q=0.5"])
+        );
         assert_eq!(variant("X-A", &["a,b"]), variant("X-A", &["a", " b"]));
         assert_ne!(variant("X-A", &["a"]), variant("X-A", &["A"]));
         assert_ne!(variant("X-A", &[""]), variant("X-A", &[]));

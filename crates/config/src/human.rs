@@ -33,6 +33,14 @@ pub(crate) fn maybe_time<S: Serializer>(time: &Option<Duration>, serializer: S) 
     time.map(text).serialize(serializer)
 }
 
+/// Durations by what they are for, as a table.
+pub(crate) fn times<S: Serializer>(
+    times: &[(std::sync::Arc<str>, Duration)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(times.iter().map(|(name, time)| (name, text(*time))))
+}
+
 /// The canonical text of a rule.
 pub(crate) fn rule<S: Serializer>(rule: &Rule, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(rule)

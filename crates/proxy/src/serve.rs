@@ -25,7 +25,7 @@ use portcullis_core::{
 
 use crate::{
     clock::Watch,
-    forward::{Forward, forward},
+    forward::{Forward, cache, forward},
     limit,
     route::{Found, Query},
     runtime::{Asked, Listener, Route, Runtime, Service, Target},
@@ -188,6 +188,9 @@ async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
         Err(error) => Err(error),
     };
     let mut answer = outcome.unwrap_or_else(|error| refuse(pass.runtime, ticket, &error));
+    if let (Some(cache), Some(outcome)) = (&pass.route.cache, &ticket.cache) {
+        cache.say(outcome, &mut answer);
+    }
     while asked > 0 {
         asked -= 1;
         let Some(each) = pass.middlewares().nth(asked) else { continue };
@@ -240,7 +243,14 @@ async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
                 total: ticket.total,
                 client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
             };
-            let mut result = forward(&parts, &mut ticket.x, &mut ticket.way, now).await;
+            let mut result = match &route.cache {
+                None => forward(&parts, &mut ticket.x, &mut ticket.way, now).await,
+                Some(cache) => match cache.fresh(ticket, worker.index) {
+                    Some(answer) => Ok(answer),
+                    // What is not there may take its time, and its room: in a box of its own.
+                    None => Box::pin(cache::answer(&parts, cache, ticket)).await,
+                },
+            };
             if let Ok(answer) = &mut result {
                 be_patient(answer, route, service, &mut ticket.body_idle);
             }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use portcullis_cache::Outcome;
 use portcullis_core::{Answer, Error, Exchange, Kind, Source};
 
 use crate::{
@@ -29,6 +30,8 @@ pub struct Ticket {
     pub way: Way,
     /// When the middlewares were through.
     pub forwarded_at: Option<Instant>,
+    /// What the route's cache did, where it has one.
+    pub cache: Option<Outcome>,
     /// The answer's status, once its head is written.
     pub status: u16,
     worker: usize,
@@ -60,6 +63,7 @@ impl Ticket {
             body_idle: Duration::ZERO,
             way: Way::default(),
             forwarded_at: None,
+            cache: None,
             status: 0,
             worker,
             keeper: Keeper::Runtime(runtime, None),
@@ -215,6 +219,7 @@ impl Ticket {
                 time_total: total,
                 attempts: self.way.attempts,
                 reused: self.way.reused,
+                cache: self.cache.map(|outcome| outcome.word()),
             },
         );
     }

@@ -26,6 +26,7 @@ impl Merger<'_> {
         let error_pages = main.map(|source| self.error_pages(source)).unwrap_or_default();
         let metrics = self.metrics(main, written.metrics.as_ref());
         let dns = self.dns(main, written.dns.as_ref());
+        let cache = self.cache_store(main, written.cache.as_ref());
         let gateway_name = self.gateway_name(main, written);
         let server = written.server.as_ref();
         if let (Some(source), Some(_), Some(_)) =
@@ -55,6 +56,7 @@ impl Merger<'_> {
             drain_timeout: defaults::first([&written.drain_timeout], defaults::DRAIN),
             upgrade_timeout: defaults::first([&written.upgrade_timeout], defaults::UPGRADE),
             gateway_name,
+            cache,
             dns,
             max_connections: written.max_connections.unwrap_or(0),
         };

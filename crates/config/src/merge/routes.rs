@@ -10,7 +10,7 @@ use super::{
 use crate::{
     diagnostic::{Code, suggestion},
     document::{Node, Path, Value},
-    model::{Doubtful, Name, Route, Target},
+    model::{Cache, Doubtful, Name, Route, Target},
     rule::PathTemplate,
     scalar,
     written::{self, MiddlewareUse},
@@ -106,6 +106,7 @@ impl Merger<'_> {
             encoded_delimiters: self.route_path_policy(source, path, written),
             pass_host: written.pass_host,
             policies: self.route_policies(source, path, written),
+            cache: self.route_cache(source, path, written),
             origin: source.origin(path),
         };
         self.routes.push(route);
@@ -126,6 +127,16 @@ impl Merger<'_> {
             self.error(source, &path, Code::BadValue, message, help);
         }
         policy.encoded_delimiters.map(|lit| lit.0)
+    }
+
+    /// What a route says about caching: nothing where there is no service.
+    fn route_cache(&mut self, source: &Source, path: &Path, written: &written::Route) -> Option<Cache> {
+        let cache = &written.cache.as_ref()?.0;
+        if written.service.as_deref().is_some_and(|service| service.starts_with('@')) {
+            let message = "built-in services are not cached";
+            self.error(source, &path.key("cache"), Code::Conflict, message, "leave `cache` away");
+        }
+        Some(self.cache(source, path, cache))
     }
 
     fn route_listeners(&mut self, source: &Source, path: &Path, written: &written::Route) -> Vec<Name> {
@@ -290,7 +301,7 @@ impl Merger<'_> {
 }
 
 /// The path of the `at`-th element that was not taken out; of the value itself when it is no list.
-fn element(source: &Source, path: &Path, at: usize) -> Path {
+pub(super) fn element(source: &Source, path: &Path, at: usize) -> Path {
     match source.document.root.at(path) {
         Some(node) if matches!(node.value, Value::List(_)) => {
             path.index(node.survivors().get(at).copied().unwrap_or(at))

@@ -45,6 +45,7 @@ impl Merger<'_> {
             http: defaults::first([&written.http], UpstreamHttp::Auto),
             proxy_protocol: written.proxy_protocol.map(|lit| lit.0),
             upgrade: written.upgrade.unwrap_or(true),
+            cache: written.cache.as_ref().map(|cache| self.cache(source, path, &cache.0)),
             origin: source.origin(path),
             name: name.clone(),
         };

@@ -3,6 +3,7 @@
 //! `Model` is what `check` judges, what `portcullis show model` prints and what the data plane compiles into
 //! its runtime. It is pure data: no sockets, no regex objects, no certificates, only what they are made from.
 
+mod cache;
 mod dns;
 mod health;
 mod listener;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use crate::human;
 
+pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::Dns;
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};
 pub use listener::{
@@ -71,6 +73,9 @@ pub struct Model {
     pub upgrade_timeout: Duration,
     /// The name by which the gateway calls itself in `Via`, `Proxy-Status` and `Forwarded;by`. Default `portcullis`.
     pub gateway_name: Arc<str>,
+    /// Where answers are kept.
+    #[serde(skip_serializing_if = "CacheStore::is_default")]
+    pub cache: CacheStore,
     /// How names of endpoints are looked up.
     pub dns: Dns,
     /// Connections the whole process accepts at once; 0 means 80 % of the file-descriptor limit.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Doubtful, Name, Origin, RoutePolicies};
+use super::{Cache, Doubtful, Name, Origin, RoutePolicies};
 use crate::{human, rule::Rule};
 
 /// A rule that chooses a service, with an ordered list of middlewares.
@@ -51,6 +51,9 @@ pub struct Route {
     /// What it does about failure, where that is not its service's business.
     #[serde(flatten)]
     pub policies: RoutePolicies,
+    /// Overrides the service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Where it was written (`routes[3]` of which file), for findings and for the admin API.
     pub origin: Origin,
 }

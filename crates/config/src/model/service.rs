@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{CertificateFiles, HealthCheck, Name, Origin, PassiveHealth, ServicePolicies};
+use super::{Cache, CertificateFiles, HealthCheck, Name, Origin, PassiveHealth, ServicePolicies};
 use crate::human;
 
 /// A named set of endpoints and the policies for reaching them.
@@ -39,6 +39,9 @@ pub struct Service {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// WebSocket (and other) upgrades are passed on. Default true.
     pub upgrade: bool,
+    /// Answers are cached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Where it was written.
     pub origin: Origin,
 }

@@ -2,6 +2,7 @@
 //! JSON Schema comes from the same types.
 
 mod admin;
+mod cache;
 mod dns;
 mod error_page;
 mod health;
@@ -27,6 +28,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use admin::Admin;
+pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::{Dns, NameServer};
 pub use error_page::ErrorPage;
 pub use health::{HealthCheck, PassiveHealth, ProbeKind};
@@ -92,6 +94,8 @@ pub struct Configuration {
     /// Timeouts that every listener, service and route inherits.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where answers are kept that routes and services may cache.
+    pub cache: Option<CacheStore>,
     /// How the names of endpoints are looked up.
     pub dns: Option<Dns>,
     /// Metrics, in the text format of Prometheus.

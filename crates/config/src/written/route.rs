@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
+    Cache, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};
@@ -66,6 +66,8 @@ pub struct Route {
     pub retry: Option<OrTable<Retry>>,
     /// Send `Host` as it came (true) or the endpoint's own (false). Default: the service's.
     pub pass_host: Option<bool>,
+    /// Cache answers. `true` for the defaults, `false` for a route of a service that caches. Default: the service's.
+    pub cache: Option<OrTable<Cache>>,
 }
 
 /// What a header or a query parameter must be.

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{
-    EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy, UpstreamTls,
+    Cache, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy, UpstreamTls,
     literal::Literal,
 };
 use crate::{
@@ -57,6 +57,8 @@ pub struct Service {
     pub proxy_protocol: Option<Lit<ProxyProtocol>>,
     /// Pass WebSocket (and other) upgrades on. Default true.
     pub upgrade: Option<bool>,
+    /// Cache answers, on all routes to the service that do not say otherwise. `true` for the defaults. Default: off.
+    pub cache: Option<OrTable<Cache>>,
 }
 
 /// One address of a service.

@@ -26,6 +26,7 @@ use upstream::{InFlight, Upstream};
 
 pub mod budget;
 pub mod careful;
+pub mod cache;
 pub mod connect;
 pub mod detached;
 pub mod eyeballs;

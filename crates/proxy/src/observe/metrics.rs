@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -12,11 +12,13 @@ use std::{
 use portcullis_core::meter::Meters;
 
 use super::{
+    cache::CacheMetrics,
     histogram::Bounds,
     listener::ListenerMetrics,
     route::{RouteMetrics, RouteTotals, Shared},
     service::{EndpointMetrics, ServiceMetrics},
 };
+use crate::forward::cache::Stock;
 
 /// Routes with counters of their own; the rest share one set, under the path `_other`.
 const MOST_ROUTES: usize = 20_000;
@@ -51,6 +53,10 @@ pub(super) struct Registered {
     services: BTreeMap<String, Arc<ServiceMetrics>>,
     endpoints: BTreeMap<(String, String), Arc<EndpointMetrics>>,
     listeners: BTreeMap<String, Arc<ListenerMetrics>>,
+    /// By path label.
+    caches: BTreeMap<String, Arc<CacheMetrics>>,
+    /// What is cached.
+    stock: Weak<Stock>,
     /// Expiry by listener and certificate name, Unix seconds.
     certificates: BTreeMap<(String, String), i64>,
 }
@@ -120,6 +126,17 @@ impl Metrics {
     pub fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
         let make = || Arc::new(ListenerMetrics::new(name, self.shards));
         self.registered().listeners.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// The counters of the caches of all routes with this path label.
+    pub fn cache(&self, path_label: &str) -> Arc<CacheMetrics> {
+        let make = || Arc::new(CacheMetrics::new(path_label, self.shards));
+        self.registered().caches.entry(path_label.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// This is what is cached now.
+    pub fn watch_cache(&self, stock: &Arc<Stock>) {
+        self.registered().stock = Arc::downgrade(stock);
     }
 
     /// A configuration was read: it runs now (`ok`), or it was refused.
@@ -194,6 +211,8 @@ impl Metrics {
             services: registered.services.values().cloned().collect(),
             endpoints: registered.endpoints.values().cloned().collect(),
             listeners: registered.listeners.values().cloned().collect(),
+            caches: registered.caches.values().cloned().collect(),
+            stock: registered.stock.upgrade(),
             certificates: registered.certificates.clone(),
         }
     }
@@ -206,6 +225,8 @@ pub(super) struct View {
     pub services: Vec<Arc<ServiceMetrics>>,
     pub endpoints: Vec<Arc<EndpointMetrics>>,
     pub listeners: Vec<Arc<ListenerMetrics>>,
+    pub caches: Vec<Arc<CacheMetrics>>,
+    pub stock: Option<Arc<Stock>>,
     pub certificates: BTreeMap<(String, String), i64>,
 }
 
@@ -247,6 +268,7 @@ impl Registered {
         // Endpoints hold their service.
         self.endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
         self.services.retain(|_, service| Arc::strong_count(service) > 1);
+        self.caches.retain(|_, cache| Arc::strong_count(cache) > 1);
         self.listeners.retain(|_, listener| Arc::strong_count(listener) > 1);
         let listeners = &self.listeners;
         self.certificates.retain(|(listener, _), _| listeners.contains_key(listener));

@@ -5,6 +5,7 @@
 //! what ten cost. Labels come from the configuration only, never from the request.
 
 mod access_log;
+mod cache;
 mod gauges;
 mod health;
 mod histogram;
@@ -19,6 +20,7 @@ mod tally;
 mod text;
 
 pub use access_log::{AccessLog, Line, rfc3339};
+pub use cache::CacheMetrics;
 pub use gauges::{EndpointGauge, Gauges};
 pub use histogram::{DEFAULT_BUCKETS, HistogramTotals};
 pub use listener::ListenerMetrics;

@@ -7,6 +7,7 @@ use portcullis_core::meter::{BOUNDS, Meter, Meters};
 use crate::dns::Outcome;
 
 use super::{
+    cache,
     gauges::{EndpointGauge, Gauges},
     histogram::HistogramTotals,
     metrics::{Metrics, REST, View},
@@ -28,6 +29,9 @@ impl Metrics {
         self.services(&mut page, &view);
         endpoints(&mut page, &view, gauges);
         names(&mut page, gauges);
+        if !view.caches.is_empty() {
+            cache::write(&mut page, &view, view.stock.as_deref());
+        }
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
         meters(&mut page, &self.meters);

@@ -26,7 +26,10 @@ use crate::{
     arrive,
     balance::{self, KeyOf, Place, Sticky, stable_hash},
     dns::{Named, Resolver},
-    forward::upstream::{Pools, Upstream, Where},
+    forward::{
+        cache::Stock,
+        upstream::{Pools, Upstream, Where},
+    },
     health::{self, Passive},
     observe::{AccessLog, Metrics},
     pages::Pages,
@@ -76,8 +79,14 @@ pub struct Problem {
 pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Problem>> {
     let dns = &model.dns;
     let resolver = parts.keep.get("resolver", &format!("{dns:?}"), || Resolver::new(dns.clone()));
-    let mut compiler =
-        Compiler { model: &model, parts, resolver, names: BTreeMap::new(), problems: Vec::new() };
+    let mut compiler = Compiler {
+        model: &model,
+        parts,
+        resolver,
+        names: BTreeMap::new(),
+        stock: None,
+        problems: Vec::new(),
+    };
     let middlewares = compiler.middlewares();
     let services = compiler.services();
     let mut routes = compiler.routes(&middlewares, &services);
@@ -99,15 +108,17 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         routes: routes.into(),
         services: Arc::new(services),
         names,
+        stock: compiler.stock,
         model,
     })
 }
 
-struct Compiler<'a> {
-    model: &'a Model,
-    parts: &'a Parts<'a>,
+pub(super) struct Compiler<'a> {
+    pub(super) model: &'a Model,
+    pub(super) parts: &'a Parts<'a>,
     resolver: Arc<Resolver>,
     names: BTreeMap<Arc<str>, Arc<Named>>,
+    pub(super) stock: Option<Arc<Stock>>,
     problems: Vec<Problem>,
 }
 
@@ -321,6 +332,7 @@ impl Compiler<'_> {
             takes_trace: takes_trace(&settings.rule),
             pass_host: settings.pass_host,
             policies: self.route_policies(settings),
+            cache: self.route_cache(settings),
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }
     }
@@ -406,6 +418,7 @@ impl Compiler<'_> {
             takes_trace: false,
             pass_host: None,
             policies: None,
+            cache: None,
             metrics: self.parts.metrics.route(&name, "_admin"),
         }));
         let settings = model::Listener::plain(ADMIN, admin.address);
@@ -457,7 +470,7 @@ fn takes_trace(rule: &Rule) -> bool {
 }
 
 /// The `path` label of a route's metrics: its path as written where it has one, else its name. Never a request's path.
-fn path_label(route: &model::Route) -> String {
+pub(super) fn path_label(route: &model::Route) -> String {
     fn path(rule: &Rule) -> Option<&str> {
         use portcullis_config::rule::Matcher;
         match rule {

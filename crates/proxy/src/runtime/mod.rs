@@ -8,7 +8,11 @@ use portcullis_core::{Middleware, balance::Balancer, builtin::Builtin, endpoint:
 use crate::{
     balance::{KeyOf, Sticky},
     dns::Named,
-    forward::{careful::Policies, upstream::Upstream},
+    forward::{
+        cache::{RouteCache, Stock},
+        careful::Policies,
+        upstream::Upstream,
+    },
     health::passive::Passive,
     observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
     pages::Pages,
@@ -16,6 +20,7 @@ use crate::{
     tls,
 };
 
+mod cache;
 pub mod compile;
 
 /// One compiled configuration. A clone is shallow.
@@ -39,6 +44,8 @@ pub struct Runtime {
     pub pages: Arc<Pages>,
     /// The access log, when there is one.
     pub access_log: Option<Arc<AccessLog>>,
+    /// What is cached, where something may be.
+    pub stock: Option<Arc<Stock>>,
     /// All counters of the process.
     pub metrics: Arc<Metrics>,
 }
@@ -101,6 +108,8 @@ pub struct Route {
     pub pass_host: Option<bool>,
     /// What it does about failure, where that is not the service's business.
     pub policies: Option<Box<Policies>>,
+    /// Answers are cached.
+    pub cache: Option<Arc<RouteCache>>,
     /// Counters.
     pub metrics: Arc<RouteMetrics>,
 }

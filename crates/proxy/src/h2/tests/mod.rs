@@ -205,6 +205,7 @@ fn route_to(builtin: &str) -> model::Route {
         encoded_delimiters: None,
         pass_host: None,
         policies: Default::default(),
+        cache: None,
         origin: model::Origin::default(),
     }
 }

@@ -61,6 +61,7 @@ fn answer(line: &Line<'_>, out: &mut Vec<u8>) {
         key(out, "reused");
         out.extend_from_slice(if line.reused { b"true" } else { b"false" });
     }
+    optional(out, "cache", line.cache);
     number(out, "bytes_in", line.bytes_in);
     number(out, "bytes_out", line.bytes_out);
     let mut millis = |name, duration| {

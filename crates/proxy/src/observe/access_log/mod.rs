@@ -69,6 +69,8 @@ pub struct Line<'a> {
     pub attempts: u32,
     /// Did it go over a connection opened before?
     pub reused: bool,
+    /// What the cache did, where there is one.
+    pub cache: Option<&'static str>,
 }
 
 /// The access log.

@@ -48,6 +48,7 @@ fn line(x: &Exchange) -> Line<'_> {
         time_total: Duration::from_micros(12_345),
         attempts: 2,
         reused: false,
+        cache: None,
     }
 }
 

@@ -1,0 +1,320 @@
+//! The fetch itself, in a task of its own: who waits for it may leave, and the others get their answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use portcullis_cache::{
+    Forwarded, Object, Outcome, Refusal, admit,
+    admit::{Admission, Received},
+    date::{self, Seconds},
+    directives::Directives,
+    judge::{is_failure, may_on_error},
+    key::write_key,
+    validate,
+    vary::write_variant,
+};
+use portcullis_core::{Answer, Body, Exchange, Fields, Frame, Kind, Known, Request, exchange::NoLink};
+
+use super::{
+    Look, RouteCache, Stage,
+    epochs::Mark,
+    flight::{Failure, Flight, Head},
+    purge,
+    shelf::Entry,
+};
+use crate::forward::{Way, detached::Detached};
+
+/// All of a fetch, body included.
+const ALL: Duration = Duration::from_secs(3600);
+/// For how long nobody waits for others whose answers are not storable.
+const PASS: Seconds = 10;
+/// The same, when the last answer was an error.
+const PASS_ERROR: Seconds = 1;
+
+/// A fetch.
+pub struct Fetch {
+    detached: Detached,
+    cache: Arc<RouteCache>,
+    /// As it is forwarded.
+    x: Exchange,
+    /// As it was asked for: what the gateway adds on the way is no part of keys and variants.
+    asked: Request,
+    directives: Directives,
+    key: Vec<u8>,
+    lane: u64,
+    mark: Mark,
+    flight: Guard,
+    stale: Option<Arc<Entry>>,
+    why: Forwarded,
+    way: Way,
+}
+
+/// Whatever becomes of the task, nobody waits for ever.
+struct Guard {
+    flight: Arc<Flight>,
+    cache: Arc<RouteCache>,
+    place: u64,
+    stale: Option<Arc<Entry>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.cache.stock.flights.leave(self.place, &self.flight);
+        if let Some(stale) = &self.stale {
+            stale.refreshing.store(false, Relaxed);
+        }
+        self.flight.give_up();
+    }
+}
+
+impl Fetch {
+    /// What is needed for it; `None` when too much is under way.
+    pub(super) fn new(
+        stage: &Stage<'_>,
+        x: &Exchange,
+        look: &Look,
+        place: u64,
+        flight: &Arc<Flight>,
+        stale: Option<Arc<Entry>>,
+        why: Forwarded,
+    ) -> Option<Fetch> {
+        let detached = Detached::begin(stage.parts, ALL)?;
+        let cache = stage.cache.clone();
+        let mut key = Vec::with_capacity(128);
+        write_key(&mut key, x, &cache.policy.key);
+        let guard = Guard { flight: flight.clone(), cache: cache.clone(), place, stale: stale.clone() };
+        Some(Fetch {
+            detached,
+            x: x.twin(Arc::new(NoLink)),
+            asked: x.request.twin(),
+            directives: stage.ask.directives.clone(),
+            key,
+            lane: look.lane,
+            mark: look.mark,
+            flight: guard,
+            stale,
+            why,
+            way: Way::default(),
+            cache,
+        })
+    }
+
+    /// Fetches.
+    pub async fn run(mut self) {
+        let asks_for_news = match &self.stale {
+            Some(stale) => validate::ask_for_news(&mut self.x.request.fields, &stale.object),
+            None => {
+                validate::ask_for_all(&mut self.x.request.fields);
+                false
+            }
+        };
+        let asked = date::now();
+        let mut twin = self.x.twin(Arc::new(NoLink));
+        let result = self.detached.forward(&mut self.x, &mut self.way).await;
+        let result = match (result, &self.stale) {
+            (Ok(answer), Some(stale)) if asks_for_news && answer.status == StatusCode::NOT_MODIFIED => {
+                if validate::is_about(&stale.object, &answer.fields) {
+                    let stale = stale.clone();
+                    return self.confirmed(&stale, &answer, asked);
+                }
+                // It speaks of something that is not stored: the whole is wanted after all.
+                validate::ask_for_all(&mut twin.request.fields);
+                self.detached.forward(&mut twin, &mut self.way).await
+            }
+            (result, _) => result,
+        };
+        match result {
+            Ok(answer) => self.answered(answer, asked).await,
+            Err(error) => self.flight.flight.failed(error.into(), &self.way),
+        }
+    }
+
+    /// The origin says that what is stored still is right.
+    fn confirmed(&self, stale: &Entry, answer: &Answer, asked: Seconds) {
+        let merged = validate::freshened(&stale.object, &answer.fields);
+        let status = stale.object.status;
+        let length = Some(stale.object.body().len() as u64);
+        let received = Received { status, fields: &merged, length, asked, now: date::now() };
+        let admitted = admit(&self.cache.policy, &self.asked, &received);
+        let outcome = Outcome { origin_status: Some(304), ..Outcome::forwarded(self.why) };
+        let times = admitted.as_ref().map_or(stale.object.times, |admission| admission.times);
+        let fields =
+            storable(&merged, admitted.as_ref().map_or(&[], |admission| &admission.without), &received);
+        let Some(object) = stale.object.with_head(&fields, times) else {
+            return self.flight.flight.failed(incomplete(), &self.way);
+        };
+        let outcome = Outcome { ttl: Some(times.ttl(received.now)), ..outcome };
+        let entry = Arc::new(self.entry(object, &merged));
+        let stored = match &admitted {
+            Ok(admission) => self.cache.stock.keep(&entry, &admission.vary),
+            Err(_) => {
+                self.cache.stock.forget(stale);
+                false
+            }
+        };
+        self.flight.flight.entry(entry, Outcome { stored, ..outcome }, &self.way);
+    }
+
+    fn entry(&self, object: Object, fields: &Fields) -> Entry {
+        Entry { object, mark: self.mark, tags: purge::tags(fields), refreshing: AtomicBool::new(false) }
+    }
+
+    /// An answer came.
+    async fn answered(self, answer: Answer, asked: Seconds) {
+        let status = answer.status.as_u16();
+        let now = date::now();
+        if is_failure(status) && self.stale.as_ref().is_some_and(|stale| self.may_stay(stale, now)) {
+            let failure = Failure { status: Some(status), ..incomplete() };
+            return self.flight.flight.failed(failure, &self.way);
+        }
+        let length = answer.body.remaining();
+        let received = Received { status: answer.status, fields: &answer.fields, length, asked, now };
+        match admit(&self.cache.policy, &self.asked, &received) {
+            Ok(admission) if answer.tunnel.is_none() => self.take(answer, &admission, asked, now).await,
+            Ok(_) => self.refused(answer, Refusal::Stream, now),
+            Err(refusal) => self.refused(answer, refusal, now),
+        }
+    }
+
+    fn may_stay(&self, stale: &Entry, now: Seconds) -> bool {
+        self.cache.stock.epochs.holds(&stale.mark) && may_on_error(&stale.object.times, &self.directives, now)
+    }
+
+    /// It may not be stored.
+    fn refused(self, answer: Answer, refusal: Refusal, now: Seconds) {
+        let is_error = answer.status.is_server_error();
+        self.cache.stock.shelf.pass(self.lane, now + if is_error { PASS_ERROR } else { PASS });
+        if let Some(stale) = self.stale.as_deref().filter(|_| !is_error) {
+            self.cache.stock.forget(stale);
+            self.cache.stock.shelf.pass(self.lane, now + PASS);
+        }
+        let outcome = Outcome::forwarded(self.why).because(refusal.as_str());
+        self.flight.flight.alone(answer, outcome, &self.way);
+    }
+
+    /// It may: its head goes to all who wait, its body follows as it arrives.
+    async fn take(self, mut answer: Answer, admission: &Admission, asked: Seconds, now: Seconds) {
+        let length = answer.body.remaining();
+        let received = Received { status: answer.status, fields: &answer.fields, length, asked, now };
+        let fields = storable(&answer.fields, &admission.without, &received);
+        let mut variant = Vec::new();
+        write_variant(&admission.vary, &self.asked.fields, &mut variant);
+        let status = answer.status;
+        let make = |body: &[Bytes]| Object::new(&self.key, &variant, status, &fields, body, admission.times);
+        let Some(object) = make(&[]) else { return self.refused(answer, Refusal::TooLarge, now) };
+        let outcome = Outcome {
+            ttl: Some(admission.times.ttl(now)),
+            stored: true,
+            origin_status: None,
+            ..Outcome::forwarded(self.why)
+        };
+        let flight = &self.flight.flight;
+        flight.head(Head { object, vary: admission.vary.clone(), length, outcome }, &self.way);
+        let intake = Intake {
+            detached: &self.detached,
+            cache: &self.cache,
+            flight,
+            place: self.flight.place,
+            lane: self.lane,
+        };
+        let end = intake.body(&mut answer.body, length).await;
+        let end = match end {
+            Ok(true) => {
+                let object = make(&flight.pieces()).and_then(|object| with_length(object, &fields));
+                let entry = object.map(|object| Arc::new(self.entry(object, &answer.fields)));
+                if let Some(entry) = &entry {
+                    self.cache.stock.keep(entry, &admission.vary);
+                }
+                Ok(entry)
+            }
+            Ok(false) => Ok(None),
+            Err(kind) => Err(kind),
+        };
+        // First nobody joins any longer, then all know: who comes now finds it stored.
+        self.cache.stock.flights.leave(self.flight.place, flight);
+        flight.end(end);
+    }
+}
+
+/// Where a body goes that is being taken in.
+struct Intake<'a> {
+    detached: &'a Detached,
+    cache: &'a RouteCache,
+    flight: &'a Arc<Flight>,
+    place: u64,
+    lane: u64,
+}
+
+impl Intake<'_> {
+    /// Takes the body in; true when all of it is there and not too much to be stored.
+    async fn body(&self, body: &mut Body, length: Option<u64>) -> Result<bool, Kind> {
+        let mut arrived: u64 = 0;
+        let mut keeps = true;
+        loop {
+            if !self.flight.wanted().await {
+                return Err(Kind::ClientGone);
+            }
+            match self.detached.frame(body).await {
+                Some(Ok(Frame::Data(piece))) => {
+                    arrived += piece.len() as u64;
+                    if keeps && arrived > self.cache.policy.max_object {
+                        keeps = false;
+                        self.too_large();
+                    }
+                    self.flight.piece(piece);
+                }
+                // Trailers are not stored (RFC 9111 §3.1 lets a cache leave them away).
+                Some(Ok(Frame::Trailers(_))) | None => break,
+                Some(Err(error)) => return Err(error.kind),
+            }
+        }
+        match length {
+            Some(length) if length != arrived => Err(Kind::ResponseIncomplete),
+            _ => Ok(keeps),
+        }
+    }
+
+    /// It will not be stored: who reads along goes on, and nobody waits for the next of its kind.
+    fn too_large(&self) {
+        let stock = &self.cache.stock;
+        stock.flights.leave(self.place, self.flight);
+        stock.shelf.pass(self.lane, date::now() + PASS);
+        self.flight.keep_little();
+    }
+}
+
+fn incomplete() -> Failure {
+    Failure { kind: Kind::BadResponse, detail: None, status: None, retry_after: None }
+}
+
+/// Fields as they are stored (RFC 9111 §3.1): without what belongs to a hop or was excepted, and with a `Date`.
+fn storable(fields: &Fields, without: &[Box<str>], received: &Received<'_>) -> Fields {
+    const NOT: u64 = Known::HOP_BY_HOP | Known::Age.bit();
+    let mut fields = fields.clone();
+    fields.remove_set(NOT);
+    without.iter().for_each(|name| {
+        fields.remove(name);
+    });
+    if date::of(&fields).is_none() {
+        fields.set("date", date::format(received.now));
+    }
+    fields
+}
+
+/// With the length of what is there.
+fn with_length(object: Object, fields: &Fields) -> Option<Object> {
+    let has_body = object.status != StatusCode::NO_CONTENT;
+    if !has_body || fields.has(Known::ContentLength) {
+        return Some(object);
+    }
+    let mut fields = fields.clone();
+    fields.set("content-length", object.body().len().to_string());
+    object.with_head(&fields, object.times)
+}

@@ -1,0 +1,48 @@
+//! Fetches under way, by what they are for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::flight::Flight;
+
+/// Parts with a lock each.
+const PARTS: usize = 64;
+
+/// Fetches under way.
+pub struct Flights {
+    parts: [Mutex<HashMap<u64, Arc<Flight>>>; PARTS],
+}
+
+impl Flights {
+    /// None.
+    pub fn new() -> Flights {
+        Flights { parts: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    fn part(&self, place: u64) -> Option<MutexGuard<'_, HashMap<u64, Arc<Flight>>>> {
+        let part = self.parts.get((place % PARTS as u64) as usize)?;
+        Some(part.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The fetch for a place, and whether it is a new one, which the caller begins.
+    pub fn join(&self, place: u64) -> (Arc<Flight>, bool) {
+        let Some(mut part) = self.part(place) else { return (Arc::new(Flight::new()), true) };
+        let mut began = false;
+        let flight = part.entry(place).or_insert_with(|| {
+            began = true;
+            Arc::new(Flight::new())
+        });
+        (flight.clone(), began)
+    }
+
+    /// Nobody joins it any longer.
+    pub fn leave(&self, place: u64, flight: &Arc<Flight>) {
+        if let Some(mut part) = self.part(place)
+            && part.get(&place).is_some_and(|other| Arc::ptr_eq(other, flight))
+        {
+            part.remove(&place);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Where answers are kept, for all routes of the gateway; it outlives every configuration.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use super::{
+    epochs::Epochs,
+    flights::Flights,
+    purge::Purge,
+    shelf::{Entry, Shelf},
+};
+
+/// All that is stored.
+pub struct Stock {
+    /// In memory.
+    pub shelf: Shelf,
+    /// What is not valid any longer.
+    pub epochs: Epochs,
+    pub(super) flights: Flights,
+    purged: AtomicU64,
+    invalidated: AtomicU64,
+}
+
+/// What is stored, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Entries in memory.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Thrown out to make room, ever.
+    pub evicted: u64,
+    /// Taken out at somebody's word, ever.
+    pub purged: u64,
+    /// URIs made invalid by unsafe requests, ever.
+    pub invalidated: u64,
+}
+
+impl Stock {
+    /// Room for so many bytes in memory, and for objects of this size.
+    pub fn new(bytes: u64, largest: u64) -> Stock {
+        Stock {
+            shelf: Shelf::new(bytes, largest),
+            epochs: Epochs::new(),
+            flights: Flights::new(),
+            purged: AtomicU64::new(0),
+            invalidated: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps an answer, unless it was made invalid on its way. Tells whether.
+    pub fn keep(&self, entry: &Arc<Entry>, vary: &[Box<str>]) -> bool {
+        let may = self.epochs.may_store(&entry.mark, entry.object.uri(), entry.tags());
+        if may {
+            self.shelf.put(entry.clone(), vary);
+        }
+        may
+    }
+
+    /// Throws one answer away.
+    pub fn forget(&self, entry: &Entry) {
+        self.shelf.remove(entry, &entry.vary());
+    }
+
+    /// What is stored for a URI is not valid any longer.
+    pub fn invalidate(&self, uri: &[u8]) {
+        self.invalidated.fetch_add(1, Relaxed);
+        self.epochs.invalidate(uri);
+    }
+
+    /// Takes answers out; tells how many there were. Looks at everything that is stored: not for a worker's thread.
+    pub fn purge(&self, purge: &Purge) -> u64 {
+        self.epochs.purged(purge);
+        let count = self.shelf.remove_where(|entry| purge.takes(entry.object.uri(), entry.tags()));
+        self.purged.fetch_add(count, Relaxed);
+        count
+    }
+
+    /// What is stored, in numbers.
+    pub fn filled(&self) -> Filled {
+        let (entries, bytes) = self.shelf.filled();
+        Filled {
+            entries,
+            bytes,
+            evicted: self.shelf.evicted(),
+            purged: self.purged.load(Relaxed),
+            invalidated: self.invalidated.load(Relaxed),
+        }
+    }
+}
+
+impl std::fmt::Debug for Stock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.filled())
+    }
+}

@@ -1,0 +1,111 @@
+//! What is counted of caches.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use portcullis_cache::Outcome;
+
+use super::{
+    metrics::View,
+    shards::Shards,
+    text::{
+        Page,
+        Type::{Counter, Gauge},
+    },
+};
+use crate::forward::cache::Stock;
+
+/// Outcomes, as [`Outcome::word`] has them.
+const WORDS: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "expired", "bypass"];
+
+/// Counters of the cache of one route, or of several with one path label.
+#[derive(Debug)]
+pub struct CacheMetrics {
+    /// The `path` label.
+    pub(super) label: Arc<str>,
+    shards: Shards<[AtomicU64; WORDS.len()]>,
+    refreshes: AtomicU64,
+}
+
+impl CacheMetrics {
+    pub(super) fn new(label: &str, shards: usize) -> CacheMetrics {
+        CacheMetrics { label: label.into(), shards: Shards::new(shards), refreshes: AtomicU64::new(0) }
+    }
+
+    /// A request went through the cache.
+    pub fn seen(&self, shard: usize, outcome: &Outcome) {
+        let word = outcome.word();
+        let cells = self.shards.get(shard, Default::default);
+        if let Some(cell) = WORDS.iter().position(|each| *each == word).and_then(|at| cells.get(at)) {
+            cell.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An answer is being refreshed in the background.
+    pub fn refreshed(&self) {
+        self.refreshes.fetch_add(1, Relaxed);
+    }
+
+    fn count(&self, word: &str) -> u64 {
+        let Some(at) = WORDS.iter().position(|each| *each == word) else { return 0 };
+        self.shards.iter().filter_map(|cells| cells.get(at)).map(|cell| cell.load(Relaxed)).sum()
+    }
+}
+
+/// Writes all of it.
+pub(super) fn write(page: &mut Page, view: &View, stock: Option<&Stock>) {
+    let all = &view.caches;
+    let sum = |words: &[&str], cache: &CacheMetrics| words.iter().map(|word| cache.count(word)).sum::<u64>();
+    page.family(
+        "gateway_cache_hits_total",
+        Counter,
+        "Requests answered from the cache, stale answers included.",
+    );
+    for cache in all {
+        page.sample(&[("path", &cache.label)], sum(&["hit", "stale"], cache));
+    }
+    page.family(
+        "gateway_cache_misses_total",
+        Counter,
+        "Requests that the cache could not answer without the service.",
+    );
+    for cache in all {
+        let words = ["miss", "collapsed", "revalidated", "expired"];
+        page.sample(&[("path", &cache.label)], sum(&words, cache));
+    }
+    page.family("gateway_cache_requests_total", Counter, "Requests by what the cache did with them.");
+    for cache in all {
+        for word in WORDS {
+            page.sample(&[("path", &cache.label), ("outcome", word)], cache.count(word));
+        }
+    }
+    page.family(
+        "gateway_cache_collapsed_total",
+        Counter,
+        "Requests that waited for another request's answer.",
+    );
+    for cache in all {
+        page.sample(&[("path", &cache.label)], cache.count("collapsed"));
+    }
+    page.family("gateway_cache_stale_total", Counter, "Requests answered with what was stale.");
+    for cache in all {
+        page.sample(&[("path", &cache.label)], cache.count("stale"));
+    }
+    page.family("gateway_cache_refreshes_total", Counter, "Answers refreshed in the background.");
+    for cache in all {
+        page.sample(&[("path", &cache.label)], cache.refreshes.load(Relaxed));
+    }
+    let Some(filled) = stock.map(Stock::filled) else { return };
+    page.family("gateway_cache_entries", Gauge, "Answers in the memory of the cache.");
+    page.sample(&[], filled.entries);
+    page.family("gateway_cache_bytes", Gauge, "What they take, overhead included.");
+    page.sample(&[], filled.bytes);
+    page.family("gateway_cache_evictions_total", Counter, "Answers thrown out of memory to make room.");
+    page.sample(&[], filled.evicted);
+    page.family("gateway_cache_purged_total", Counter, "Answers purged by hand.");
+    page.sample(&[], filled.purged);
+    page.family("gateway_cache_invalidations_total", Counter, "URIs made invalid by unsafe requests.");
+    page.sample(&[], filled.invalidated);
+}

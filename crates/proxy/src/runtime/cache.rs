@@ -1,0 +1,78 @@
+//! What a route's cache is made of.
+
+use std::{sync::Arc, time::Duration};
+
+use portcullis_cache::{
+    Policy,
+    pattern::Pattern,
+    policy::{KeyParts, QueryParts},
+};
+use portcullis_config::model;
+
+use super::compile::Compiler;
+use crate::forward::cache::{RouteCache, Stock};
+
+impl Compiler<'_> {
+    /// The cache of a route: as it says, or else as its service does.
+    pub(super) fn route_cache(&mut self, route: &model::Route) -> Option<Arc<RouteCache>> {
+        let model::Target::Service(service) = &route.target else { return None };
+        let of_service = || self.model.services.get(service).and_then(|service| service.cache.as_ref());
+        let settings = route.cache.as_ref().or_else(of_service).filter(|cache| cache.enabled)?;
+        let store = &self.model.cache;
+        let keep = self.parts.keep;
+        let stock = self.stock.get_or_insert_with(|| {
+            let identity = format!("{store:?}");
+            let stock = keep.get("cache", &identity, || Stock::new(store.memory, store.max_object));
+            self.parts.metrics.watch_cache(&stock);
+            stock
+        });
+        Some(Arc::new(RouteCache {
+            policy: policy(settings, store.max_object),
+            stock: stock.clone(),
+            metrics: self.parts.metrics.cache(&super::compile::path_label(route)),
+            x_cache: settings.x_cache,
+            name: self.model.gateway_name.clone(),
+        }))
+    }
+}
+
+fn policy(settings: &model::Cache, max_object: u64) -> Policy {
+    let patterns = |list: &[Arc<str>]| list.iter().map(|text| Pattern::new(text)).collect::<Vec<_>>();
+    let texts = |list: &[Arc<str>]| list.iter().map(|text| Box::from(&**text)).collect::<Vec<Box<str>>>();
+    let key = &settings.key;
+    let query = match &key.query {
+        Some(names) => QueryParts::Only(patterns(names)),
+        None if key.ignore_query.is_empty() => QueryParts::All,
+        None => QueryParts::Without(patterns(&key.ignore_query)),
+    };
+    Policy {
+        lifetimes: settings
+            .lifetimes
+            .iter()
+            .map(|(pattern, time)| (Pattern::new(pattern), seconds(*time)))
+            .collect(),
+        default_lifetime: settings.default_lifetime.map(seconds),
+        force: settings.force,
+        min_lifetime: seconds(settings.min_lifetime),
+        max_lifetime: settings.max_lifetime.map_or(u32::MAX, seconds),
+        heuristics: settings.heuristics,
+        never: patterns(&settings.never),
+        key: KeyParts {
+            identity: key.identity,
+            headers: texts(&key.headers),
+            cookies: texts(&key.cookies),
+            query,
+        },
+        stale_while_revalidate: seconds(settings.stale_while_revalidate),
+        stale_if_error: seconds(settings.stale_if_error),
+        store_cookies: settings.store_cookies,
+        ignore_request: settings.ignore_request_directives,
+        errors: settings.errors.clone(),
+        targeted: texts(&settings.targeted),
+        max_object,
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
