@@ -33,7 +33,8 @@ pub fn judge(times: &Times, asked: &Directives, now: Seconds) -> Verdict {
     // What the client calls stale may come earlier than what the origin does.
     let most = asked.max_age.given().map_or(i64::MAX, i64::from);
     let stale_by = age.saturating_sub(i64::from(times.lifetime).min(most));
-    let is_old_for_client = age > most;
+    // `max-age=0` is how browsers ask to have an answer confirmed, be it of this very second.
+    let is_old_for_client = age > most || most == 0;
     if age < i64::from(times.lifetime) && !is_old_for_client {
         return Verdict::Fresh;
     }

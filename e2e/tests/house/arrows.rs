@@ -7,11 +7,12 @@ use crate::metadata::{metadata, packages, root, text};
 /// Who may depend on whom among our own crates; nothing else may.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("portcullis-core", &[]),
+    ("portcullis-cache", &["portcullis-core"]),
     ("portcullis-config", &["portcullis-core"]),
     ("portcullis-middleware", &["portcullis-core", "portcullis-config"]),
     ("portcullis-providers", &["portcullis-core", "portcullis-config"]),
     ("portcullis-store", &["portcullis-core", "portcullis-config"]),
-    ("portcullis-proxy", &["portcullis-core", "portcullis-config"]),
+    ("portcullis-proxy", &["portcullis-core", "portcullis-config", "portcullis-cache"]),
     ("portcullis-admin", &["portcullis-core", "portcullis-config", "portcullis-proxy"]),
     (
         "portcullis",

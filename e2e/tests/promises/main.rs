@@ -6,6 +6,8 @@ mod admin;
 mod avx_gateway;
 mod balancing;
 mod built_in;
+mod cache;
+mod cache_conformance;
 mod chaos;
 mod cli;
 mod config_forms;

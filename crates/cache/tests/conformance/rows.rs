@@ -123,7 +123,6 @@ pub fn all() -> Vec<Row> {
         ("invalidation", include_str!("invalidation.toml")),
         ("ranges", include_str!("ranges.toml")),
         ("policy", include_str!("policy.toml")),
-        ("status", include_str!("status.toml")),
     ];
     let read = |(file, text): (&'static str, &str)| {
         let rows: File = toml::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -7,7 +7,8 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Cache, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts, Service,
+    Cache, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts,
+    Service,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};

@@ -9,8 +9,8 @@ use serde::{
 };
 
 use super::{
-    Cache, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy, UpstreamTls,
-    literal::Literal,
+    Cache, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy,
+    UpstreamTls, literal::Literal,
 };
 use crate::{
     model::{ProxyProtocol, SameSite, UpstreamHttp},

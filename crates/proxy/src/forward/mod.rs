@@ -25,8 +25,8 @@ use connect::{Connected, connect};
 use upstream::{InFlight, Upstream};
 
 pub mod budget;
-pub mod careful;
 pub mod cache;
+pub mod careful;
 pub mod connect;
 pub mod detached;
 pub mod eyeballs;

@@ -142,6 +142,7 @@ fn empty_model() -> Model {
         drain_timeout: Duration::from_secs(30),
         upgrade_timeout: Duration::from_secs(30),
         gateway_name: "portcullis".into(),
+        cache: Default::default(),
         dns: model::Dns {
             servers: Vec::new(),
             timeout: Duration::from_secs(2),
