@@ -36,7 +36,7 @@ pub struct Mark {
 
 impl Epochs {
     /// All at zero.
-    pub fn new() -> Epochs {
+    pub(super) fn new() -> Epochs {
         Epochs {
             seed: RandomState::new(),
             counters: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),

@@ -113,7 +113,7 @@ impl From<Failure> for Error {
 
 impl Flight {
     /// One that has just begun.
-    pub fn new() -> Flight {
+    pub(super) fn new() -> Flight {
         Flight {
             state: Mutex::new(State {
                 step: Step::Waiting,
