@@ -18,6 +18,7 @@ pub mod peer;
 pub mod ports;
 pub mod raw;
 pub mod recorder;
+pub mod redis;
 pub mod script;
 pub mod wait;
 pub mod websocket;

@@ -75,6 +75,19 @@ pub struct TlsFacts {
     pub client_certificate: Option<Arc<[u8]>>,
 }
 
+/// Who a client is, once a middleware has checked it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, unique among all clients: a user's id, a key's name, a certificate's subject.
+    pub subject: Box<str>,
+    /// How that was found out: the kind of the middleware.
+    pub by: &'static str,
+}
+
+/// The policies that a refused request has violated, for the body of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violated(pub Vec<Arc<str>>);
+
 /// Protocol spoken with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
@@ -169,6 +182,21 @@ impl Exchange {
     pub fn remember<T: Any + Send>(&mut self, value: T) {
         self.slots.retain(|slot| !slot.is::<T>());
         self.slots.push(Box::new(value));
+    }
+
+    /// Who the client is, as a middleware that checked has found. Later middlewares count and decide by it.
+    pub fn identify(&mut self, identity: Identity) {
+        self.remember(identity);
+    }
+
+    /// Who the client is, if a middleware has found out.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.recall()
+    }
+
+    /// The value of this type, for changing it, if one was remembered.
+    pub fn recall_mut<T: Any + Send>(&mut self) -> Option<&mut T> {
+        self.slots.iter_mut().find_map(|slot| slot.downcast_mut())
     }
 
     /// The value of this type, if one was remembered.

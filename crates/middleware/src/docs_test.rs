@@ -123,6 +123,11 @@ fn kind_of(root: &Value, schema: &Value) -> String {
         if let Some(all) = schema.get(choice).and_then(Value::as_array) {
             let null = |one: &&Value| one.get("type").is_none_or(|kind| kind != "null");
             let kinds: Vec<_> = all.iter().filter(null).map(|one| kind_of(root, one)).collect();
+            if let [one, many] = kinds.as_slice()
+                && *many == format!("list of {one}")
+            {
+                return format!("{one}; or a list of these");
+            }
             return kinds.join(if choice == "oneOf" { ", " } else { " or " });
         }
     }

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use http::StatusCode;
 use portcullis_config::model::{ErrorPage, StatusRange};
-use portcullis_core::{Answer, Body, Error, Exchange, Fields, Kind, Known, Source, answer::Mapping};
+use portcullis_core::{
+    Answer, Body, Error, Exchange, Fields, Kind, Known, Source, answer::Mapping, exchange::Violated,
+};
 use serde::Serialize;
 
 use self::{
@@ -36,6 +38,7 @@ struct Facts<'a> {
     detail: &'static str,
     slug: &'static str,
     id: &'a str,
+    violated: &'a [Arc<str>],
 }
 
 /// A problem document (RFC 9457 §3.1).
@@ -46,8 +49,12 @@ struct Problem<'a> {
     status: u16,
     detail: &'a str,
     instance: String,
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated: &'a [Arc<str>],
 }
 
+/// The registered type of a problem that says which policies were violated (draft-ietf-httpapi-ratelimit-headers §6).
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 const PROBLEM: &str = "application/problem+json";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html";
@@ -66,12 +73,17 @@ impl Pages {
     pub fn answer(&self, x: &mut Exchange, error: &Error) -> Answer {
         let mapping = error.mapping();
         let id: Box<str> = x.id_or_new().into();
+        let violated = match error.kind {
+            Kind::RateLimited => x.recall::<Violated>().map_or(&[][..], |violated| &violated.0),
+            _ => &[],
+        };
         let facts = Facts {
             status: mapping.status,
             title: mapping.title,
             detail: explanation(error.kind),
             slug: mapping.slug,
             id: &id,
+            violated,
         };
         let mut answer = match grpc_type(x) {
             Some(content_type) => grpc(&mapping, &facts, &content_type),
@@ -152,11 +164,12 @@ fn grpc(mapping: &Mapping, facts: &Facts<'_>, content_type: &str) -> Answer {
 
 fn problem(facts: &Facts<'_>) -> String {
     let document = Problem {
-        r#type: type_uri(facts.slug),
+        r#type: if facts.violated.is_empty() { type_uri(facts.slug) } else { QUOTA_EXCEEDED.to_owned() },
         title: facts.title,
         status: facts.status.as_u16(),
         detail: facts.detail,
         instance: instance(facts.id),
+        violated: facts.violated,
     };
     // A structure of text and numbers always serialises.
     let mut text = serde_json::to_string(&document).unwrap_or_default();

@@ -27,6 +27,7 @@ mod metrics;
 mod middlewares;
 mod paths;
 mod proxy_protocol;
+mod rate_limits;
 mod reload;
 mod reload_under_load;
 mod resize;

@@ -1,224 +1,284 @@
-//! `rate_limit`: so many requests per second from each client.
+//! `rate_limit`: so many requests in so much time, from each client or whoever else is told apart; in this process's
+//! memory, or in a store where several gateways count together.
 
 mod buckets;
-mod gcra;
+mod calendar;
+mod fields;
+mod key;
+mod limit;
+mod settings;
+#[cfg(test)]
+mod tests;
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use portcullis_core::{
-    Error, Exchange, Flow, Kind, Known, Middleware,
+    Answer, Decision, Done, Error, Exchange, Flow, Kind, Middleware,
+    exchange::Violated,
+    meter::Counter,
     middleware::{Around, MiddlewareKind, Problem},
+    store::{CounterStore, Take, Taken},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::{addresses::network, settings};
-use buckets::Buckets;
-use gcra::Gcra;
+use limit::Limit;
+pub use settings::RateLimit;
+use settings::WhenAway;
 
-/// Settings of `rate_limit`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// Requests per second, on average; 0.5 is one in two seconds.
-    pub requests_per_second: f64,
-    /// Requests that may come at once after a rest; without it, what one second allows, at least one.
-    pub burst: Option<NonZeroU32>,
-    /// Who shares a limit: each `client` address, each value of a header (`{ header = "X-Api-Key" }`; requests without
-    /// it count by address), or `all`.
-    #[serde(default)]
-    pub key: KeySettings,
-    /// IPv6 clients share a limit when so many of their first bits agree: one site usually has 64 bits to itself.
-    #[serde(default = "one_site")]
-    pub ipv6_prefix: u8,
-    /// Clients remembered at most. When there are more, those are forgotten whom it gives least.
-    #[serde(default = "many_clients")]
-    pub max_clients: NonZeroU32,
+/// The rule, compiled.
+struct Rule {
+    limits: Vec<Limit>,
+    /// `RateLimit-Policy`; `None` where clients are not told.
+    policies: Option<String>,
+    older: bool,
+    cost: Option<(String, u64)>,
+    answer_cost: Option<String>,
+    delays: bool,
+    shared: Option<Shared>,
+    passed: Arc<Counter>,
+    limited: Arc<Counter>,
+    delayed: Arc<Counter>,
 }
 
-/// Who shares a limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeySettings {
-    /// Each client address.
-    #[default]
-    Client,
-    /// Each value of this header.
-    Header(String),
-    /// All requests together.
-    All,
+/// A store where several gateways count together.
+struct Shared {
+    store: Arc<dyn CounterStore>,
+    when_away: WhenAway,
+    away: Arc<Counter>,
 }
 
-fn one_site() -> u8 {
-    64
+/// What a rule found of a request, for its answer.
+struct Found {
+    /// Which rule: its address.
+    rule: usize,
+    taken: Vec<Taken>,
+    cost: u64,
+    /// What a later debit is asked of: keys in memory, or in the store.
+    memory: Vec<u64>,
+    store: Vec<Take>,
 }
 
-fn many_clients() -> NonZeroU32 {
-    NonZeroU32::MIN.saturating_add(99_999)
-}
-
-struct Limit {
-    rate: Gcra,
-    key: Key,
-    ipv6_prefix: u8,
-    max_clients: usize,
-    buckets: Arc<Buckets>,
-}
-
-enum Key {
-    Client,
-    Header(Known, String),
-    All,
-}
+/// What all rules found.
+struct FoundAll(Vec<Found>);
 
 impl MiddlewareKind for RateLimit {
     const NAME: &'static str = "rate_limit";
-    const SUMMARY: &'static str = "Lets so many requests per second pass from each client.";
+    const SUMMARY: &'static str =
+        "Lets so many requests pass in so much time, from each client or all together.";
     const EXAMPLE: &'static str = "requests_per_second = 100\nburst = 200";
 
     fn build(self, around: &Around<'_>) -> Result<Arc<dyn Middleware>, Problem> {
-        let rps = self.requests_per_second;
-        let by_rate = NonZeroU32::new(rps.ceil() as u32).unwrap_or(NonZeroU32::MIN);
-        let burst = self.burst.unwrap_or(by_rate);
-        let rate = Gcra::new(rps, burst.get()).ok_or_else(|| {
-            let message = format!("{rps} requests per second with a burst of {burst} cannot be counted");
-            Problem::at("requests_per_second", message).help("between 0.00001 and 1,000,000,000, such as 100")
-        })?;
-        if self.ipv6_prefix > 128 {
-            let message = format!("an IPv6 address has 128 bits, not {}", self.ipv6_prefix);
-            return Err(
-                Problem::at("ipv6_prefix", message).help("64, or less to count larger networks as one")
-            );
+        let limits = Limit::all(&self, around)?;
+        let header = |path: &str, name: &str| crate::settings::name(path, name).map(|()| name.to_owned());
+        let cost = self
+            .cost
+            .as_ref()
+            .map(|cost| header("cost.header", &cost.header).map(|name| (name, u64::from(cost.max.get()))));
+        let answer_cost = self.answer_cost.as_ref().map(|cost| header("answer_cost.header", &cost.header));
+        let count = |result: &str| {
+            let help = "Requests that met a limit: passed, limited (refused) or delayed.";
+            let labels = [("middleware", around.name), ("result", result)];
+            around.meters.counter("gateway_rate_limit_requests_total", help, &labels)
+        };
+        let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
+        Ok(Arc::new(Rule {
+            policies: self.headers.then(|| policies.join(", ")),
+            older: self.legacy_headers,
+            cost: cost.transpose()?,
+            answer_cost: answer_cost.transpose()?,
+            delays: self.max_delay.is_some_and(|time| !time.0.is_zero()),
+            shared: self.store.as_deref().map(|name| shared(name, self.when_away, around)).transpose()?,
+            passed: count("passed"),
+            limited: count("limited"),
+            delayed: count("delayed"),
+            limits,
+        }))
+    }
+}
+
+fn shared(name: &str, when_away: WhenAway, around: &Around<'_>) -> Result<Shared, Problem> {
+    let Some(store) = around.stores.get(name) else {
+        let known: Vec<&str> = around.stores.names().collect();
+        let help = match known.as_slice() {
+            [] => format!("add [stores.{name}] with redis = \"redis://127.0.0.1:6379/0\""),
+            known => format!("the stores are {}", known.join(", ")),
+        };
+        return Err(Problem::at("store", format!("there is no store `{name}`")).help(help));
+    };
+    let Some(store) = store.counters.clone() else {
+        let help = "name a Redis store, or leave `store` away to count in memory";
+        return Err(Problem::at("store", format!("the store `{name}` cannot count")).help(help));
+    };
+    let help = "Requests that a limit decided without its store, since that did not answer.";
+    let away = around.meters.counter(
+        "gateway_rate_limit_store_away_total",
+        help,
+        &[("middleware", around.name), ("store", name)],
+    );
+    Ok(Shared { store, when_away, away })
+}
+
+/// What becomes of a request.
+enum Verdict {
+    Pass,
+    /// After so long.
+    Later(Duration),
+    Refused(Error),
+}
+
+impl Rule {
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Is there anything to be done when the answer comes by?
+    fn follows(&self) -> bool {
+        self.policies.is_some() || self.older || self.answer_cost.is_some()
+    }
+
+    fn cost(&self, x: &Exchange) -> u64 {
+        let Some((name, most)) = &self.cost else { return 1 };
+        let said = x.request.fields.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
+        said.unwrap_or(1).clamp(1, *most)
+    }
+
+    /// Decides in memory.
+    fn in_memory(&self, x: &mut Exchange, cost: u64) -> Verdict {
+        if let ([limit], false) = (self.limits.as_slice(), self.follows()) {
+            let taken = limit.take(limit.hash(x), cost, x.started, false);
+            return self.judge(x, &[taken]);
         }
-        let key = match &self.key {
-            KeySettings::Client => Key::Client,
-            KeySettings::All => Key::All,
-            KeySettings::Header(name) => {
-                settings::name("key.header", name)?;
-                Key::Header(Known::of(name.as_bytes()), name.clone())
+        let keys: Vec<u64> = self.limits.iter().map(|limit| limit.hash(x)).collect();
+        let (at, mut taken) = (x.started, Vec::with_capacity(keys.len()));
+        for (limit, key) in self.limits.iter().zip(&keys) {
+            taken.push(limit.take(*key, cost, at, false));
+        }
+        if taken.iter().any(|taken| !taken.enough) {
+            for ((limit, key), taken) in self.limits.iter().zip(&keys).zip(&mut taken) {
+                if taken.enough {
+                    limit.give_back(*key, cost, at);
+                    taken.left += cost;
+                }
             }
-        };
-        // Who is counted decides whether the buckets still mean the same; a new rate applies to the old ones.
-        let identity = format!("{} {:?} /{}", around.name, self.key, self.ipv6_prefix);
-        let buckets = around.keep.get(Self::NAME, &identity, Buckets::new);
-        let max_clients = self.max_clients.get() as usize;
-        Ok(Arc::new(Limit { rate, key, ipv6_prefix: self.ipv6_prefix, max_clients, buckets }))
+        }
+        let verdict = self.judge(x, &taken);
+        self.remember(x, Found { rule: self.id(), taken, cost, memory: keys, store: Vec::new() });
+        verdict
+    }
+
+    /// Decides together with other gateways.
+    async fn together(&self, shared: &Shared, x: &mut Exchange, cost: u64) -> Verdict {
+        let wanted: Vec<Take> = self.limits.iter().map(|limit| limit.wanted(x, cost)).collect();
+        match shared.store.take(&wanted, false).await {
+            Ok(taken) => {
+                let verdict = self.judge(x, &taken);
+                self.remember(x, Found { rule: self.id(), taken, cost, memory: Vec::new(), store: wanted });
+                verdict
+            }
+            Err(_) => {
+                shared.away.inc();
+                match shared.when_away {
+                    WhenAway::Local => self.in_memory(x, cost),
+                    WhenAway::Open => {
+                        self.passed.inc();
+                        Verdict::Pass
+                    }
+                    WhenAway::Closed => {
+                        self.limited.inc();
+                        let error =
+                            Error::because(Kind::RateLimited, "the store of the limit does not answer");
+                        Verdict::Refused(error.retry_after(Duration::from_secs(1)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge(&self, x: &mut Exchange, taken: &[Taken]) -> Verdict {
+        let refused = || taken.iter().zip(&self.limits).filter(|(taken, _)| !taken.enough);
+        if let Some(wait) = refused().map(|(taken, _)| taken.wait).max() {
+            self.limited.inc();
+            x.remember(Violated(refused().map(|(_, limit)| limit.name.clone()).collect()));
+            return Verdict::Refused(Error::new(Kind::RateLimited).retry_after(wait));
+        }
+        let wait = taken.iter().map(|taken| taken.wait).max().unwrap_or_default();
+        if self.delays && !wait.is_zero() {
+            self.delayed.inc();
+            return Verdict::Later(wait);
+        }
+        self.passed.inc();
+        Verdict::Pass
+    }
+
+    fn remember(&self, x: &mut Exchange, found: Found) {
+        if !self.follows() {
+            return;
+        }
+        match x.recall_mut::<FoundAll>() {
+            Some(all) => all.0.push(found),
+            None => x.remember(FoundAll(vec![found])),
+        }
+    }
+
+    /// Takes what an answer says that it cost beyond what was taken.
+    fn debit(&self, x: &Exchange, answer: &Answer, found: Found) {
+        let said = self.answer_cost.as_deref().and_then(|name| answer.fields.get_str(name));
+        let said = said.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0);
+        let more = said.saturating_sub(found.cost);
+        if more == 0 || found.taken.iter().any(|taken| !taken.enough) {
+            return;
+        }
+        for (limit, key) in self.limits.iter().zip(&found.memory) {
+            limit.take(*key, more, x.started, true);
+        }
+        if let Some(shared) = self.shared.as_ref().filter(|_| !found.store.is_empty()) {
+            let store = shared.store.clone();
+            let takes: Vec<Take> = found.store.into_iter().map(|take| Take { cost: more, ..take }).collect();
+            // Nobody waits for it; a store that went away meanwhile has counted that by itself.
+            tokio::spawn(async move { store.take(&takes, true).await.map(drop) });
+        }
     }
 }
 
-impl Limit {
-    fn client(&self, x: &Exchange) -> u128 {
-        let header = match &self.key {
-            Key::All => return 0,
-            Key::Client => None,
-            Key::Header(Known::Other, name) => x.request.fields.get(name),
-            Key::Header(known, _) => x.request.fields.known(*known),
-        };
-        header.map_or_else(|| network(x.client, self.ipv6_prefix), |value| self.buckets.key_of(value))
-    }
-}
-
-impl Middleware for Limit {
+impl Middleware for Rule {
     fn on_request<'a>(&'a self, x: &'a mut Exchange) -> Result<Flow<'a>, Error> {
-        let verdict = self.buckets.admit(self.rate, self.client(x), x.started, self.max_clients);
-        verdict.map(|()| Flow::Next).map_err(|wait| Error::new(Kind::RateLimited).retry_after(wait))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::testing::{build, problem, request, try_build_keeping};
-    use portcullis_core::{Exchange, Kind, Middleware, keep::Keep};
-    use serde_json::json;
-    use std::{sync::Arc, time::Duration};
-
-    fn from(client: &str, key: Option<&str>, at: Duration) -> Exchange {
-        let mut x = request("/");
-        x.client = client.parse().unwrap();
-        x.started += at;
-        key.iter().for_each(|key| x.request.fields.append("x-api-key", key));
-        x
-    }
-
-    fn passes(limit: &Arc<dyn Middleware>, client: &str, key: Option<&str>) -> bool {
-        match limit.on_request(&mut from(client, key, Duration::ZERO)) {
-            Ok(_) => true,
-            Err(error) => {
-                assert_eq!(error.kind, Kind::RateLimited);
-                assert!(error.retry_after.is_some_and(|wait| wait > Duration::ZERO));
-                false
-            }
+        let cost = self.cost(x);
+        if let Some(shared) = &self.shared {
+            return Ok(Flow::Wait(Box::pin(async move {
+                match self.together(shared, x, cost).await {
+                    Verdict::Pass => {}
+                    Verdict::Later(wait) => tokio::time::sleep(wait).await,
+                    Verdict::Refused(error) => return Err(error),
+                }
+                Ok(Decision::Next)
+            })));
+        }
+        match self.in_memory(x, cost) {
+            Verdict::Pass => Ok(Flow::Next),
+            Verdict::Refused(error) => Err(error),
+            Verdict::Later(wait) => Ok(Flow::Wait(Box::pin(async move {
+                tokio::time::sleep(wait).await;
+                Ok(Decision::Next)
+            }))),
         }
     }
 
-    #[test]
-    fn counts_by_address_and_ipv6_by_site() {
-        let limit = build("rate_limit", json!({"requests_per_second": 0.01}));
-        for (client, expected) in [
-            ("192.0.2.1", true),
-            ("192.0.2.1", false),
-            ("::ffff:192.0.2.1", false),
-            ("192.0.2.2", true),
-            ("2001:db8:1:1::1", true),
-            ("2001:db8:1:1:ffff::2", false),
-            ("2001:db8:1:2::1", true),
-        ] {
-            assert_eq!(passes(&limit, client, Some("ignored")), expected, "{client}");
+    fn on_response<'a>(&'a self, x: &'a mut Exchange, answer: &'a mut Answer) -> Result<Done<'a>, Error> {
+        let rule = self.id();
+        let found = x.recall_mut::<FoundAll>().and_then(|all| {
+            let at = all.0.iter().position(|found| found.rule == rule)?;
+            Some(all.0.swap_remove(at))
+        });
+        let Some(found) = found else { return Ok(Done::Now) };
+        if let Some(policies) = &self.policies {
+            let items = self.limits.iter().map(|limit| &*limit.name).zip(&found.taken);
+            fields::write(answer, policies, items);
         }
-    }
-
-    #[test]
-    fn counts_by_header_or_all_together() {
-        let by_header =
-            build("rate_limit", json!({"requests_per_second": 0.01, "key": {"header": "X-Api-Key"}}));
-        let all = build("rate_limit", json!({"requests_per_second": 0.01, "burst": 2, "key": "all"}));
-        for (client, key, header_passes, all_passes) in [
-            ("192.0.2.1", Some("a"), true, true),
-            ("192.0.2.2", Some("a"), false, true),
-            ("192.0.2.1", Some("b"), true, false),
-            ("192.0.2.1", None, true, false),
-            ("192.0.2.1", None, false, false),
-        ] {
-            assert_eq!(passes(&by_header, client, key), header_passes, "{client} {key:?}");
-            assert_eq!(passes(&all, client, key), all_passes, "{client} {key:?}");
+        if self.older {
+            fields::write_older(answer, self.limits.iter().map(Limit::most).zip(&found.taken));
         }
-    }
-
-    #[test]
-    fn the_rate_refills_the_burst() {
-        let limit = build("rate_limit", json!({"requests_per_second": 100, "burst": 200}));
-        let mut passed = 0;
-        for millis in 0..5000 {
-            let mut x = from("192.0.2.1", None, Duration::from_millis(millis));
-            passed += usize::from(limit.on_request(&mut x).is_ok());
+        if self.answer_cost.is_some() {
+            self.debit(x, answer, found);
         }
-        assert!((695..=705).contains(&passed), "{passed} of 200 + 5 s × 100");
-    }
-
-    #[test]
-    fn a_reload_forgets_nothing() {
-        let keep = Keep::default();
-        let of = |settings| try_build_keeping("rate_limit", settings, &keep).unwrap();
-        let before = of(json!({"requests_per_second": 0.01}));
-        assert!(passes(&before, "192.0.2.1", None));
-        let same = of(json!({"requests_per_second": 0.01}));
-        let slower = of(json!({"requests_per_second": 0.001}));
-        let other_key = of(json!({"requests_per_second": 0.01, "key": "all"}));
-        drop(before);
-        assert!(!passes(&same, "192.0.2.1", None));
-        assert!(!passes(&slower, "192.0.2.1", None));
-        assert!(passes(&other_key, "192.0.2.1", None));
-    }
-
-    #[test]
-    fn settings_are_judged() {
-        let path = |settings| problem("rate_limit", settings).path;
-        assert_eq!(path(json!({"requests_per_second": 0})), "requests_per_second");
-        assert_eq!(path(json!({"requests_per_second": -5})), "requests_per_second");
-        assert_eq!(path(json!({"requests_per_second": 1, "burst": 0})), "burst");
-        assert_eq!(path(json!({"requests_per_second": 1, "key": {"header": "a b"}})), "key.header");
-        assert_eq!(path(json!({"requests_per_second": 1, "key": "clients"})), "key");
-        assert_eq!(path(json!({"requests_per_second": 1, "ipv6_prefix": 129})), "ipv6_prefix");
-        assert_eq!(path(json!({"requests_per_second": 1, "max_clients": 0})), "max_clients");
+        Ok(Done::Now)
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             detail: "D & \"d\"",
             slug: "s",
             id: "<script>",
+            violated: &[],
         };
         OwnPage::compile(&page).fill(&facts)
     }

@@ -1,0 +1,43 @@
+//! What clients are told: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers), and the older fields.
+
+use std::{fmt::Write, time::Duration};
+
+use portcullis_core::{Answer, store::Taken};
+
+/// Adds our items to those of an endpoint's, which stay: nothing that it says is loosened.
+pub fn write<'a>(answer: &mut Answer, policies: &str, taken: impl Iterator<Item = (&'a str, &'a Taken)>) {
+    let mut state = String::new();
+    for (name, taken) in taken {
+        let comma = if state.is_empty() { "" } else { ", " };
+        let reset = if taken.left == 0 { next(taken) } else { taken.reset };
+        // Writing to a string cannot fail.
+        let _ = write!(state, "{comma}\"{name}\";r={};t={}", taken.left, seconds(reset));
+    }
+    answer.fields.append("ratelimit-policy", policies);
+    answer.fields.append("ratelimit", state);
+}
+
+/// The older fields, for the limit of which least is left; an endpoint that says less is believed.
+pub fn write_older<'a>(answer: &mut Answer, taken: impl Iterator<Item = (u64, &'a Taken)>) {
+    let Some((limit, least)) = taken.min_by_key(|(_, taken)| (taken.enough, taken.left)) else { return };
+    let said =
+        answer.fields.get_str("x-ratelimit-remaining").and_then(|said| said.trim().parse::<u64>().ok());
+    if said.is_some_and(|said| said <= least.left) {
+        return;
+    }
+    let reset = if least.left == 0 { next(least) } else { least.reset };
+    let mut number = itoa::Buffer::new();
+    answer.fields.set("x-ratelimit-limit", number.format(limit));
+    answer.fields.set("x-ratelimit-remaining", number.format(least.left));
+    answer.fields.set("x-ratelimit-reset", number.format(seconds(reset)));
+}
+
+/// When the next one would pass, as `Retry-After` says it too.
+fn next(taken: &Taken) -> Duration {
+    if taken.enough { taken.reset } else { taken.wait }
+}
+
+/// Whole seconds, rounded up: who comes back then is let in.
+pub fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

@@ -1,0 +1,119 @@
+//! Whom a request counts for.
+
+use std::{fmt::Write, hash::Hasher, net::IpAddr};
+
+use portcullis_core::{Exchange, Known, middleware::Problem};
+use ring::digest;
+
+use super::settings::{KeyPart, Keys};
+use crate::{addresses::network, settings};
+
+/// Whom requests count for, compiled.
+#[derive(Debug, Clone)]
+pub struct Key {
+    parts: Vec<Part>,
+    ipv6_prefix: u8,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Client,
+    Header(Known, String),
+    Cookie(String),
+    Parameter(String),
+    Identity,
+    Host,
+    Route,
+}
+
+impl Key {
+    /// Compiles the setting at a path.
+    pub fn compile(keys: &Keys, path: &str, ipv6_prefix: u8) -> Result<Key, Problem> {
+        let mut parts = Vec::with_capacity(keys.0.len());
+        for (index, key) in keys.0.iter().enumerate() {
+            let path = if keys.0.len() > 1 { format!("{path}[{index}]") } else { path.to_owned() };
+            parts.push(match key {
+                KeyPart::All if keys.0.len() > 1 => {
+                    let help = "leave it out of the list, or write \"all\" alone";
+                    return Err(Problem::at(path, "`all` together with others means nothing").help(help));
+                }
+                KeyPart::All => continue,
+                KeyPart::Client => Part::Client,
+                KeyPart::Header(name) => {
+                    settings::name(&format!("{path}.header"), name)?;
+                    Part::Header(Known::of(name.as_bytes()), name.clone())
+                }
+                KeyPart::Cookie(name) => {
+                    settings::name(&format!("{path}.cookie"), name)?;
+                    Part::Cookie(name.clone())
+                }
+                KeyPart::Parameter(name) => Part::Parameter(name.clone()),
+                KeyPart::Identity => Part::Identity,
+                KeyPart::Host => Part::Host,
+                KeyPart::Route => Part::Route,
+            });
+        }
+        Ok(Key { parts, ipv6_prefix })
+    }
+
+    /// Hands the bytes of each part over; no two keys give the same.
+    fn each(&self, x: &Exchange, mut take: impl FnMut(&[u8])) {
+        for part in &self.parts {
+            let value = match part {
+                Part::Client => None,
+                Part::Header(Known::Other, name) => x.request.fields.get(name),
+                Part::Header(known, _) => x.request.fields.known(*known),
+                Part::Cookie(name) => cookie(x, name.as_bytes()),
+                Part::Parameter(name) => {
+                    let of = x.parameters.iter().find(|(parameter, _)| **parameter == **name);
+                    of.map(|(_, value)| value.as_bytes())
+                }
+                Part::Identity => x.identity().map(|identity| identity.subject.as_bytes()),
+                Part::Host => Some(x.request.host().as_bytes()),
+                Part::Route => Some(x.route.as_bytes()),
+            };
+            match value {
+                Some(value) => {
+                    take(&(value.len() as u64 + 1).to_le_bytes());
+                    take(value);
+                }
+                // Who does not tell counts by address.
+                None => {
+                    take(&0_u64.to_le_bytes());
+                    take(&[u8::from(matches!(x.client.to_canonical(), IpAddr::V6(_)))]);
+                    take(&network(x.client, self.ipv6_prefix).to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// As a number, for this process.
+    pub fn hash(&self, x: &Exchange, mut hasher: impl Hasher) -> u64 {
+        self.each(x, |bytes| hasher.write(bytes));
+        hasher.finish()
+    }
+
+    /// As a text that is the same in every gateway, and tells nobody who looks into the store what it was made of.
+    pub fn text(&self, x: &Exchange) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        self.each(x, |bytes| context.update(bytes));
+        let mut text = String::with_capacity(32);
+        for byte in context.finish().as_ref().iter().take(16) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+/// The value of a cookie (RFC 6265 §5.4).
+fn cookie<'a>(x: &'a Exchange, name: &[u8]) -> Option<&'a [u8]> {
+    x.request.fields.known_all(Known::Cookie).flat_map(|line| line.split(|&byte| byte == b';')).find_map(
+        |pair| {
+            let pair = pair.trim_ascii();
+            let at = pair.iter().position(|&byte| byte == b'=')?;
+            let (found, value) = pair.split_at_checked(at)?;
+            (found == name).then(|| value.get(1..).unwrap_or_default())
+        },
+    )
+}

@@ -1,0 +1,247 @@
+//! What people write.
+
+use std::{fmt, num::NonZeroU32, time::Duration};
+
+use portcullis_config::scalar;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::calendar::Unit;
+use crate::settings::Time;
+
+/// Settings of `rate_limit`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests per second, on average; 0.5 is one in two seconds. The short form for a single limit; `limits` is the long one.
+    pub requests_per_second: Option<f64>,
+    /// Requests that may come at once after a rest; without it, what one second allows, at least one.
+    pub burst: Option<NonZeroU32>,
+    /// Several limits, all of which must have room: `{ requests = 100, per = "1s" }`, `{ requests = 5000, per = "day" }`.
+    #[serde(default)]
+    pub limits: Vec<LimitSettings>,
+    /// Who shares a limit: each `client` address, each value of a header (`{ header = "X-Api-Key" }`), of a cookie or of a
+    /// parameter of the route's path, each authenticated `identity`, each `host`, each `route`, or `all`; or a list of these,
+    /// for each combination. Requests without the header (cookie …) count by address.
+    #[serde(default)]
+    pub key: Keys,
+    /// IPv6 clients share a limit when so many of their first bits agree: one site usually has 64 bits to itself.
+    #[serde(default = "one_site")]
+    pub ipv6_prefix: u8,
+    /// What a request costs, if not 1.
+    pub cost: Option<CostSettings>,
+    /// What a request cost, as its answer says: taken afterwards.
+    pub answer_cost: Option<AnswerCostSettings>,
+    /// Requests beyond the burst wait for so long at most before they go on, instead of being refused.
+    pub max_delay: Option<Time>,
+    /// The store where several gateways count together, by its name in `[stores]`; without it, each gateway counts by itself.
+    pub store: Option<String>,
+    /// While the store does not answer: count in this gateway alone (`local`), let all pass (`open`), or refuse all with 429 (`closed`).
+    #[serde(default)]
+    pub when_away: WhenAway,
+    /// Tell clients of their limits in the fields `RateLimit` and `RateLimit-Policy`.
+    #[serde(default = "yes")]
+    pub headers: bool,
+    /// Tell them in the older fields `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` too.
+    #[serde(default)]
+    pub legacy_headers: bool,
+    /// Clients remembered at most, for each limit. When there are more, those are forgotten whom it gives least.
+    #[serde(default = "many_clients")]
+    pub max_clients: NonZeroU32,
+}
+
+/// One of several limits.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Its name, for clients and logs; without it, what `per` says.
+    pub name: Option<String>,
+    /// How many requests.
+    pub requests: NonZeroU32,
+    /// In which time: `"1s"`, `"10m"` for a bucket that refills steadily; `"minute"`, `"hour"`, `"day"` or `"month"` for a quota
+    /// that begins again with each of these, in UTC.
+    pub per: Per,
+    /// Of a bucket: requests that may come at once after a rest; without it, `requests`.
+    pub burst: Option<NonZeroU32>,
+    /// Who shares this limit, if others than `key` above says.
+    pub key: Option<Keys>,
+}
+
+/// In which time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// Steadily.
+    Time(Duration),
+    /// Anew with each.
+    Calendar(Unit),
+}
+
+/// What a request costs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostSettings {
+    /// The request's header that says it: a whole number. Have it set by a middleware before this one; clients would write 1.
+    pub header: String,
+    /// The most that one request may cost.
+    #[serde(default = "much")]
+    pub max: NonZeroU32,
+}
+
+/// What a request cost.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerCostSettings {
+    /// The answer's header that says it: a whole number. What it says beyond what was taken already is taken then.
+    pub header: String,
+}
+
+/// While the store does not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenAway {
+    /// Each gateway counts by itself.
+    #[default]
+    Local,
+    /// All pass.
+    Open,
+    /// All are refused.
+    Closed,
+}
+
+/// Who shares a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyPart {
+    /// Each client address.
+    #[default]
+    Client,
+    /// Each value of this header.
+    Header(String),
+    /// Each value of this cookie.
+    Cookie(String),
+    /// Each value of this parameter of the route's path.
+    Parameter(String),
+    /// Each authenticated client.
+    Identity,
+    /// Each host.
+    Host,
+    /// Each route that uses the middleware.
+    Route,
+    /// All requests together.
+    All,
+}
+
+/// One, or each combination of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys(pub Vec<KeyPart>);
+
+impl Default for Keys {
+    fn default() -> Keys {
+        Keys(vec![KeyPart::Client])
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one_site() -> u8 {
+    64
+}
+
+fn many_clients() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(99_999)
+}
+
+fn much() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(999)
+}
+
+impl Serialize for Keys {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`client`, `{ header = \"…\" }` or another key, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Keys, E> {
+                KeyPart::deserialize(de::value::StrDeserializer::new(text)).map(|part| Keys(vec![part]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Keys, A::Error> {
+                KeyPart::deserialize(MapAccessDeserializer::new(map)).map(|part| Keys(vec![part]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Keys, A::Error> {
+                let mut parts = Vec::new();
+                while let Some(part) = list.next_element()? {
+                    parts.push(part);
+                }
+                if parts.is_empty() {
+                    return Err(de::Error::custom("no key; write \"all\" for all requests together"));
+                }
+                Ok(Keys(parts))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl JsonSchema for Keys {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Keys".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<KeyPart>();
+        json_schema!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": one }] })
+    }
+}
+
+impl<'de> Deserialize<'de> for Per {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Per, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if let Some(unit) = Unit::of(&text) {
+            return Ok(Per::Calendar(unit));
+        }
+        match scalar::duration(&text) {
+            Ok(time) => Ok(Per::Time(time)),
+            Err(_) => Err(de::Error::custom(format!(
+                "`{text}` is neither a time nor a unit of the calendar; write \"1s\", \"10m\", \"minute\", \"hour\", \"day\" or \"month\""
+            ))),
+        }
+    }
+}
+
+impl JsonSchema for Per {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Per".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["1s", "10m", "minute", "hour", "day", "month"] })
+    }
+}

@@ -1,0 +1,230 @@
+//! Limits: what clients are told, and what two gateways count together on one real Redis, whatever happens to it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use portcullis_e2e::{
+    Client, Endpoint, Gateway, Setup,
+    redis::{Redis, Slow},
+    wait::LONG,
+    within,
+};
+use tokio::task::JoinSet;
+
+/// A gateway with this limit before every path, and a store `main` at a URL.
+async fn limited(endpoint: &Endpoint, redis: &str, limit: &str) -> Gateway {
+    let middlewares = "service = \"app\"\nmiddlewares = [\"limit\"]\n";
+    let text = crate::one("").replace("service = \"app\"\n", middlewares);
+    let store =
+        if redis.is_empty() { String::new() } else { format!("[stores.main]\nredis = \"{redis}\"\n") };
+    let text = format!("{text}\n{store}\n[middlewares.limit.rate_limit]\n{limit}\n");
+    Setup::new(&text).set("app", endpoint.url()).start().await
+}
+
+/// Clients that ask without pause until told to stop; how often each status came.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: JoinSet<BTreeMap<u16, usize>>,
+}
+
+impl Load {
+    fn on(gateways: &[&Gateway], clients: usize) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut set = JoinSet::new();
+        for client in 0..clients {
+            let (addr, stop) = (gateways[client % gateways.len()].addr(), stop.clone());
+            set.spawn(async move {
+                let mut client = Client::h1(addr).await;
+                let mut statuses = BTreeMap::new();
+                while !stop.load(Relaxed) {
+                    *statuses.entry(client.get("/").await.status).or_insert(0) += 1;
+                }
+                statuses
+            });
+        }
+        Load { stop, clients: set }
+    }
+
+    async fn end(self) -> BTreeMap<u16, usize> {
+        self.stop.store(true, Relaxed);
+        let mut all = BTreeMap::new();
+        for statuses in self.clients.join_all().await {
+            statuses.into_iter().for_each(|(status, count)| *all.entry(status).or_insert(0) += count);
+        }
+        all
+    }
+}
+
+fn only_decisions(statuses: &BTreeMap<u16, usize>) {
+    assert!(statuses.keys().all(|status| [200, 429].contains(status)), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn clients_are_told_of_their_limits() {
+    let endpoint = Endpoint::named("a").await;
+    let limits = "limits = [{ requests = 2, per = \"1h\" }, { name = \"all\", requests = 9, per = \"month\", key = \"all\" }]";
+    let gateway = limited(&endpoint, "", &format!("{limits}\nlegacy_headers = true")).await;
+    for left in [1, 0] {
+        let reply = gateway.get("/").await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("ratelimit-policy"), "\"3600s\";q=2;w=3600, \"all\";q=9;w=2678400");
+        let state = reply.header("ratelimit");
+        assert!(state.starts_with(&format!("\"3600s\";r={left};t=")), "{state}");
+        assert_eq!(reply.header("x-ratelimit-remaining"), left.to_string());
+    }
+    let reply = gateway.get("/").await;
+    assert_eq!(reply.status, 429);
+    let wait: u64 = reply.header("retry-after").parse().expect("seconds");
+    assert!((1790..=1800).contains(&wait), "{wait}");
+    let state = reply.header("ratelimit");
+    assert!(state.starts_with(&format!("\"3600s\";r=0;t={wait}, \"all\";r=7;t=")), "{state} {wait}");
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    let problem = reply.json();
+    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!(problem["violated-policies"], serde_json::json!(["3600s"]));
+    let page = gateway.metrics().await;
+    let count = |result| page.sum("gateway_rate_limit_requests_total", &[("result", result)]);
+    assert_eq!((count("passed"), count("limited")), (2.0, 1.0));
+}
+
+/// Within 2 %, whatever the two gateways do at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_keep_one_limit_together() {
+    let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
+    let limit = "requests_per_second = 200\nburst = 100\nkey = \"all\"\nstore = \"main\"";
+    let gateways =
+        [limited(&endpoint, &redis.url(), limit).await, limited(&endpoint, &redis.url(), limit).await];
+    let begun = Instant::now();
+    let load = Load::on(&[&gateways[0], &gateways[1]], 8);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let statuses = load.end().await;
+    let took = begun.elapsed().as_secs_f64();
+    only_decisions(&statuses);
+    let (passed, allowed) = (statuses[&200] as f64, 100.0 + 200.0 * took);
+    assert!(passed <= allowed * 1.02, "{passed} of {allowed}: {statuses:?}");
+    // Clients that are refused ask again, so that nothing of the limit is left over.
+    assert!(passed >= allowed * 0.96, "{passed} of {allowed}: {statuses:?}");
+    assert!(statuses[&429] > 50, "there was no pressure: {statuses:?}");
+    for gateway in &gateways {
+        let page = gateway.metrics().await;
+        assert_eq!(page.sum("gateway_rate_limit_store_away_total", &[]), 0.0);
+        assert!(page.sum("gateway_rate_limit_requests_total", &[("result", "passed")]) > 100.0);
+        assert_eq!(page.sum("gateway_store_up", &[("store", "main")]), 1.0);
+    }
+}
+
+async fn away(gateway: &Gateway) -> f64 {
+    gateway.metrics().await.sum("gateway_rate_limit_store_away_total", &[])
+}
+
+async fn up(gateway: &Gateway) -> f64 {
+    gateway.metrics().await.sum("gateway_store_up", &[("store", "main")])
+}
+
+/// The store decides again: nothing is decided without it any longer.
+async fn decides_again(gateway: &Gateway) {
+    within(LONG, "the store is used again", || async {
+        let before = away(gateway).await;
+        for _ in 0..20 {
+            gateway.get("/").await;
+        }
+        away(gateway).await <= before && up(gateway).await > 0.5
+    })
+    .await;
+}
+
+/// Killed and started again under load: requests pass or are refused by the limit, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_dies_and_comes_back_costs_no_request() {
+    let (endpoint, mut redis) = (Endpoint::named("a").await, Redis::start().await);
+    let limit = "requests_per_second = 300\nkey = \"all\"\nstore = \"main\"";
+    let gateway = limited(&endpoint, &redis.url(), limit).await;
+    let load = Load::on(&[&gateway], 6);
+    for _ in 0..2 {
+        decides_again(&gateway).await;
+        redis.kill();
+        within(LONG, "it is noticed", || async { up(&gateway).await < 0.5 && away(&gateway).await > 0.0 })
+            .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        redis.again().await;
+    }
+    decides_again(&gateway).await;
+    let statuses = load.end().await;
+    only_decisions(&statuses);
+    assert!(statuses[&200] > 300 && statuses.contains_key(&429), "{statuses:?}");
+    gateway.says("the store does not answer").await;
+    gateway.says("the store answers again").await;
+}
+
+/// Slow: a few requests wait for its timeout, then nobody waits until it is quick again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_redis_is_left_alone() {
+    let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
+    let slow = Slow::to(redis.addr()).await;
+    let gateway = limited(&endpoint, &slow.url(), "requests_per_second = 1e6\nstore = \"main\"").await;
+    decides_again(&gateway).await;
+    slow.by(Duration::from_millis(400));
+    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    for _ in 0..200 {
+        let asked = Instant::now();
+        assert_eq!(gateway.get("/").await.status, 200);
+        slowest = slowest.max(asked.elapsed());
+    }
+    // The timeout is 100 ms.
+    assert!(slowest < Duration::from_millis(350), "{slowest:?}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?} for 200 requests", begun.elapsed());
+    assert!(away(&gateway).await > 100.0);
+    slow.by(Duration::ZERO);
+    decides_again(&gateway).await;
+}
+
+/// Full: it refuses to write, and the gateway counts by itself, or does as it is told.
+#[tokio::test]
+async fn a_full_redis_costs_no_request() {
+    let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
+    let of = |when: &str| {
+        format!(
+            "requests_per_second = 0.01\nburst = 5\nkey = \"all\"\nstore = \"main\"\nwhen_away = \"{when}\""
+        )
+    };
+    for (when, expected) in [("local", 5), ("open", 8), ("closed", 0)] {
+        redis.say("CONFIG SET maxmemory 0").await;
+        let gateway = limited(&endpoint, &redis.url(), &of(when)).await;
+        within(LONG, "it counts", || async { up(&gateway).await > 0.5 }).await;
+        redis.say("CONFIG SET maxmemory-policy noeviction").await;
+        redis.say("CONFIG SET maxmemory 1").await;
+        let mut statuses = Vec::new();
+        for _ in 0..8 {
+            statuses.push(gateway.get("/").await.status);
+        }
+        assert_eq!(
+            statuses.iter().filter(|status| **status == 200).count(),
+            expected,
+            "{when}: {statuses:?}"
+        );
+        assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{when}: {statuses:?}");
+        let full = gateway.metrics().await.sum("gateway_store_errors_total", &[("error", "full")]);
+        assert_eq!(full, 8.0);
+    }
+}
+
+/// Counts survive the gateway: another one on the same store goes on where it stopped.
+#[tokio::test]
+async fn a_new_gateway_goes_on_counting() {
+    let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
+    let limit = "limits = [{ requests = 3, per = \"month\" }]\nstore = \"main\"";
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let gateway = limited(&endpoint, &redis.url(), limit).await;
+        within(LONG, "it counts", || async { up(&gateway).await > 0.5 }).await;
+        statuses.extend([gateway.get("/").await.status, gateway.get("/").await.status]);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    assert_eq!(redis.say("DBSIZE").await, ":1");
+}
