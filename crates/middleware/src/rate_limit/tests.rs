@@ -78,7 +78,8 @@ fn counts_by_header_or_all_together() {
 /// Two requests that differ in what the key names have counters of their own, and else share one.
 #[test]
 fn every_key_tells_requests_apart_by_what_it_names() {
-    let changes: [(Value, fn(&mut Exchange)); 6] = [
+    type Change = fn(&mut Exchange);
+    let changes: [(Value, Change); 6] = [
         (json!({"cookie": "sid"}), |x| x.request.fields.append("cookie", "a=1; sid=two; sidx=3")),
         (json!({"parameter": "tenant"}), |x| x.parameters = vec![("tenant".into(), "two".to_owned())]),
         (json!("identity"), |x| x.identify(Identity { subject: "two".into(), by: "test" })),
