@@ -142,6 +142,7 @@ pub fn mapping(kind: Kind) -> Mapping {
         ExpectationFailed => {
             (417, "Expectation failed", "expectation-failed", "http_request_error", INVALID_ARGUMENT)
         }
+        TooEarly => (425, "Too early", "too-early", "http_request_error", UNAVAILABLE),
         NotImplemented => (501, "Not implemented", "not-implemented", "http_request_error", UNIMPLEMENTED),
         VersionNotSupported => {
             (505, "HTTP version not supported", "version-not-supported", "http_request_error", UNIMPLEMENTED)

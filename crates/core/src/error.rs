@@ -65,6 +65,8 @@ pub enum Kind {
     Misdirected,
     /// An expectation other than `100-continue`.
     ExpectationFailed,
+    /// A request that may be a replay of another (RFC 8470), and is not one that may be repeated.
+    TooEarly,
     /// A version, method or upgrade that is not served.
     NotImplemented,
     /// HTTP version not supported.
@@ -156,7 +158,7 @@ impl From<Kind> for Error {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 39] = {
+    pub const ALL: [Kind; 40] = {
         use Kind::*;
         [
             BadRequest,
@@ -173,6 +175,7 @@ impl Kind {
             RateLimited,
             Misdirected,
             ExpectationFailed,
+            TooEarly,
             NotImplemented,
             VersionNotSupported,
             Loop,
@@ -207,7 +210,9 @@ impl Kind {
         match self {
             BadRequest | BadPath | HeadersTooLarge | UriTooLong | BodyTooLarge | RequestTimeout
             | ClientGone | LengthRequired | NoRoute | MethodNotAllowed | Denied | RateLimited
-            | Misdirected | ExpectationFailed | NotImplemented | VersionNotSupported | Loop => Fault::Client,
+            | Misdirected | ExpectationFailed | TooEarly | NotImplemented | VersionNotSupported | Loop => {
+                Fault::Client
+            }
             NoEndpoints
             | NoHealthyEndpoints
             | DnsError

@@ -19,10 +19,12 @@ use crate::{
 mod hand;
 mod inherited;
 mod opened;
+mod quic;
 
 use hand::{Hand, Leaving};
 pub use inherited::Inherited;
 use opened::Opened;
+use quic::{Groups, Quic};
 
 /// The running data plane. It has no workers before the first [`Data::apply`].
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct State {
     open: HashMap<Arc<str>, Opened>,
     /// Addresses of listeners that vanished, for as long as a worker still has a socket there.
     closing: Vec<(SocketAddr, Vec<Weak<TcpListener>>)>,
+    /// Addresses on which QUIC is spoken, by connections that end as well.
+    groups: Groups,
     /// Sockets that came from outside, until the first configuration takes those that it wants.
     inherited: Vec<Inherited>,
     /// Names that the taken ones came with.
@@ -56,6 +60,8 @@ struct Prepared {
     fresh: Vec<Opened>,
     /// More sockets for those that stay.
     more: Vec<(Arc<str>, Bound)>,
+    /// Sockets for QUIC, by listener.
+    quic: Vec<(Arc<str>, quic::Prepared)>,
 }
 
 /// How many workers there are when the configuration says so many; 0 = one per available core.
@@ -72,6 +78,16 @@ pub enum ApplyError {
     /// A listener could not be opened.
     #[error("listener {listener}: cannot listen on {address}: {source}")]
     Listen {
+        /// The listener's name.
+        listener: Arc<str>,
+        /// Its address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// QUIC could not be spoken on a listener.
+    #[error("listener {listener}: cannot listen on {address} (UDP, for HTTP/3): {source}")]
+    ListenUdp {
         /// The listener's name.
         listener: Arc<str>,
         /// Its address.
@@ -110,7 +126,8 @@ impl Data {
             hand.worker.set_runtime(&runtime);
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime.clone());
-        state.open_all(count, prepared.fresh, prepared.more);
+        state.open_all(count, prepared.fresh, prepared.more, prepared.quic);
+        state.close_quic(&runtime);
         state.close_all(&runtime);
         state.dismiss(count);
         state.settle_inheritance(&runtime);
@@ -216,7 +233,29 @@ impl State {
         for index in (0..).filter(|index| !self.has(*index)).take(count.saturating_sub(self.hands.len())) {
             hands.push(Hand::start(index).map_err(ApplyError::Worker)?);
         }
-        Ok(Prepared { hands, fresh, more })
+        let quic = self.prepare_quic(runtime, &fresh, count)?;
+        Ok(Prepared { hands, fresh, more, quic })
+    }
+
+    /// Sockets for QUIC where it is spoken: one for each worker, on the port that TCP has.
+    fn prepare_quic(
+        &self,
+        runtime: &Runtime,
+        fresh: &[Opened],
+        count: usize,
+    ) -> Result<Vec<(Arc<str>, quic::Prepared)>, ApplyError> {
+        let mut all = Vec::new();
+        for (name, listener) in runtime.listeners.iter().filter(|(_, listener)| listener.quic.is_some()) {
+            let new = fresh.iter().find(|opened| opened.name() == name);
+            let Some(opened) = new.or_else(|| self.open.get(name)) else { continue };
+            let lacks = opened.quic.as_ref().map_or(count, |quic| quic.lacks(count));
+            let address = SocketAddr::new(listener.settings.address.ip(), opened.bound.port());
+            let patient = inherited::is_from_process(&self.inherited, name, listener.settings.address);
+            let prepared = quic::Prepared::new(&self.groups, address, lacks, patient)
+                .map_err(|source| ApplyError::ListenUdp { listener: name.clone(), address, source })?;
+            all.push((name.clone(), prepared));
+        }
+        Ok(all)
     }
 
     /// Is there a worker of this number, be it about to leave?
@@ -226,7 +265,13 @@ impl State {
     }
 
     /// Accepts on everything that was prepared.
-    fn open_all(&mut self, count: usize, fresh: Vec<Opened>, more: Vec<(Arc<str>, Bound)>) {
+    fn open_all(
+        &mut self,
+        count: usize,
+        fresh: Vec<Opened>,
+        more: Vec<(Arc<str>, Bound)>,
+        quic: Vec<(Arc<str>, quic::Prepared)>,
+    ) {
         for opened in fresh {
             if let Some(moved) = self.open.insert(opened.name().clone(), opened) {
                 self.close(moved);
@@ -238,6 +283,13 @@ impl State {
                 (Ok(_), None) => {}
                 // The workers share the sockets that there are.
                 (Err(error), _) => tracing::warn!(listener = &*name, %error, "no socket for one more worker"),
+            }
+        }
+        for (name, prepared) in quic {
+            let Some(opened) = self.open.get_mut(&name) else { continue };
+            match &mut opened.quic {
+                Some(quic) => quic.add(prepared),
+                none => *none = Some(Quic::new(prepared, &mut self.groups)),
             }
         }
         // Not for those who are about to leave.
@@ -252,6 +304,12 @@ impl State {
         for opened in gone.iter().filter_map(|name| self.open.remove(name)).collect::<Vec<_>>() {
             self.close(opened);
         }
+    }
+
+    /// Ends QUIC on listeners that speak it no longer.
+    fn close_quic(&mut self, runtime: &Runtime) {
+        let speaks = |name| runtime.listeners.get(name).is_some_and(|listener| listener.quic.is_some());
+        self.open.iter_mut().filter(|(name, _)| !speaks(*name)).for_each(|(_, opened)| opened.close_quic());
     }
 
     fn close(&mut self, opened: Opened) {

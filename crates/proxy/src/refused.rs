@@ -45,7 +45,8 @@ pub fn of_parts(head: &Parts) -> Request {
     shown(Some(head.method.clone()), target.as_bytes(), host, field(header::USER_AGENT))
 }
 
-fn shown(method: Option<Method>, target: &[u8], host: Option<&[u8]>, agent: Option<&[u8]>) -> Request {
+/// From what came of a head.
+pub fn shown(method: Option<Method>, target: &[u8], host: Option<&[u8]>, agent: Option<&[u8]>) -> Request {
     // A method too long to be one is not shown. A dash is a token, and so is always a method.
     let method = method.filter(|method| method.as_str().len() <= 32);
     let method = method.or_else(|| Method::from_bytes(b"-").ok()).unwrap_or_default();

@@ -43,7 +43,7 @@ pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watc
         // The listener vanished with the last reload; this connection is about to drain.
         return refuse(runtime, ticket, &Error::new(Kind::ShuttingDown));
     };
-    let answer = match route(runtime, listener, ticket) {
+    let mut answer = match route(runtime, listener, ticket) {
         Ok(Choice::Route(index)) => match runtime.routes.get(index) {
             Some(route) => {
                 ticket.take_route(index, route, watch);
@@ -60,6 +60,9 @@ pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watc
         }
         Err(error) => refuse(runtime, ticket, &error),
     };
+    if let Some(alt_svc) = &listener.alt_svc {
+        alt_svc.tell(&ticket.x.connection, &mut answer);
+    }
     ticket.credit(&answer);
     answer
 }

@@ -20,6 +20,7 @@ pub(super) fn document(view: &View) -> Value {
             "address": address.to_string(),
             "tls": settings.tls.as_ref().map(tls),
             "http2": settings.http2,
+            "http3": settings.http3,
             "middlewares": asked,
             "trusted_proxies": trusted,
             "connections": {

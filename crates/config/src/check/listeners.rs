@@ -58,6 +58,7 @@ impl Check<'_> {
             let own = listener_path(main, &listener.name);
             self.limits(listener, &own);
             self.timeouts(listener, &own);
+            self.http3(listener, &own.key("http3"));
         }
         if self.model.workers > 1024 {
             let message = format!("{} workers are more than any machine has cores", self.model.workers);
@@ -102,6 +103,29 @@ impl Check<'_> {
         if limits.h2_streams == 0 {
             let help = "at least 1; `http2 = false` switches HTTP/2 off";
             self.bad(own, "limits", "h2_streams", "no stream is no HTTP/2".into(), help);
+        }
+    }
+
+    /// HTTP/3 where there can be none.
+    fn http3(&mut self, listener: &Listener, path: &Path) {
+        let Some(http3) = &listener.http3 else { return };
+        let mut wrong = |code, message: &str, help: &str| {
+            self.in_main(path, Finding::error(code, message).help(help));
+        };
+        if listener.tls.is_none() {
+            let message = format!("HTTP/3 without TLS on the listener `{}`", listener.name);
+            let help = "QUIC is always encrypted: write tls = { cert = \"cert.pem\", key = \"key.pem\" }, or http3 = false";
+            wrong(Code::MissingKey, &message, help);
+        }
+        if listener.proxy_protocol.is_some() {
+            let help =
+                "the PROXY protocol is one of TCP: keep one of the two, or give HTTP/3 a listener of its own";
+            wrong(Code::Conflict, "HTTP/3 behind proxies that speak the PROXY protocol", help);
+        }
+        if http3.advertised_port == Some(0) {
+            let (message, help) =
+                ("no client can reach port 0", "leave `advertised_port` away, or write the port");
+            wrong(Code::BadValue, message, help);
         }
     }
 

@@ -4,7 +4,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
-    model::{Doubtful, Listener, ListenerLimits, ListenerTimeouts, PathPolicy, Pool, ServiceTimeouts},
+    model::{
+        Doubtful, Http3, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy, Pool,
+        ServiceTimeouts,
+    },
     written::{self, Lit},
 };
 
@@ -108,6 +111,16 @@ pub(super) fn path_policy(own: &written::PathPolicy) -> PathPolicy {
     }
 }
 
+/// Nobody proves who they are before the handshake is complete: with client certificates nothing is served before.
+pub(super) fn http3(own: &written::Http3, tls: Option<&ListenerTls>) -> Option<Http3> {
+    let knows_clients = tls.is_some_and(|tls| !tls.client_ca.is_empty());
+    own.enabled.unwrap_or(true).then(|| Http3 {
+        max_age: first([&own.max_age], seconds(24 * 3600)),
+        advertised_port: own.advertised_port,
+        early_data: own.early_data.unwrap_or(true) && !knows_clients,
+    })
+}
+
 impl Listener {
     /// A plaintext listener with every default: what the gateway opens for itself.
     pub fn plain(name: impl Into<Arc<str>>, address: SocketAddr) -> Listener {
@@ -116,6 +129,7 @@ impl Listener {
             address,
             tls: None,
             http2: true,
+            http3: None,
             proxy_protocol: None,
             trusted_proxies: Vec::new(),
             middlewares: Vec::new(),

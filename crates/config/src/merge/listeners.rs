@@ -56,6 +56,7 @@ impl Merger<'_> {
             address,
             tls: None,
             http2: true,
+            http3: None,
             proxy_protocol: None,
             trusted_proxies: Vec::new(),
             middlewares: Vec::new(),
@@ -123,8 +124,9 @@ impl Merger<'_> {
         let listener = Listener {
             name: shared(name),
             address,
-            tls,
             http2: written.http2.unwrap_or(true),
+            http3: written.http3.as_ref().and_then(|http3| defaults::http3(&http3.0, tls.as_ref())),
+            tls,
             proxy_protocol,
             trusted_proxies: written.trusted_proxies.iter().map(|net| net.0).collect(),
             middlewares,

@@ -19,6 +19,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// HTTP/2 accepted: by ALPN with TLS, by prior knowledge without. Default true.
     pub http2: bool,
+    /// HTTP/3 accepted, on the UDP port of the same number. Default none.
+    pub http3: Option<Http3>,
     /// Proxies before it that say by the PROXY protocol whose connection they pass on.
     pub proxy_protocol: Option<ProxiedPeers>,
     /// Peers whose forwarding headers are believed.
@@ -33,6 +35,18 @@ pub struct Listener {
     pub path: PathPolicy,
     /// Fields whose names hold `_` or `.`: dropped unless this is true. Default false.
     pub allow_odd_header_names: bool,
+}
+
+/// HTTP/3, and how clients learn of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Http3 {
+    /// How long clients may remember that there is HTTP/3; zero = they are not told. Default 1 d.
+    #[serde(serialize_with = "human::time")]
+    pub max_age: Duration,
+    /// The port that they are told; `None` = that of their connection.
+    pub advertised_port: Option<u16>,
+    /// Safe requests are served before the handshake is complete. Default true, never with `client_ca`.
+    pub early_data: bool,
 }
 
 /// Who may say, before everything else on a connection, whose it is.

@@ -24,7 +24,7 @@ pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::Dns;
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};
 pub use listener::{
-    CertificateFiles, Doubtful, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy,
+    CertificateFiles, Doubtful, Http3, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy,
     ProxiedPeers, TlsVersion,
 };
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};

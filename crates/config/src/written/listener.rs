@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Limits, ListenerTimeouts, ListenerTls, Lit, MiddlewareUse, PathPolicy};
+use super::{Http3, Limits, ListenerTimeouts, ListenerTls, Lit, MiddlewareUse, OrTable, PathPolicy};
 
 /// An address that accepts connections.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -18,6 +18,9 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Accept HTTP/2: by ALPN with TLS, by prior knowledge without. Default true.
     pub http2: Option<bool>,
+    /// Accept HTTP/3 as well, on the UDP port of the same number: `true`, or a table with settings. Needs `tls`. Default
+    /// false.
+    pub http3: Option<OrTable<Http3>>,
     /// Proxies before this listener that say by the PROXY protocol (version 1 or 2, before TLS) whose connection they
     /// pass on. Default: none.
     pub proxy_protocol: Option<ProxiedPeers>,

@@ -16,7 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     forward::upstream::Where,
-    listen::{Accepting, Drain, accept},
+    listen::{
+        Accepting, Drain, accept,
+        quic::{self, AcceptingQuic},
+    },
     worker::Worker,
 };
 
@@ -38,6 +41,7 @@ pub(super) struct Hand {
 /// What a worker is told.
 enum Order {
     Accept(Accepting),
+    AcceptQuic(AcceptingQuic),
     /// To end once its connections have.
     Leave(Vec<Drain>),
     /// To say that it is there.
@@ -77,6 +81,11 @@ impl Hand {
     /// Lets it accept. A worker that is gone takes no connections; the others do.
     pub fn accept(&self, accepting: Accepting) {
         let _ = self.orders.send(Order::Accept(accepting));
+    }
+
+    /// Lets it accept QUIC connections.
+    pub fn accept_quic(&self, accepting: AcceptingQuic) {
+        let _ = self.orders.send(Order::AcceptQuic(accepting));
     }
 
     /// Asks whether it gets round to anything: ready with `Ok` when it does.
@@ -126,6 +135,9 @@ async fn obey(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Order>) {
         match order {
             Order::Accept(place) => {
                 accepting.spawn(accept(place, worker.clone()));
+            }
+            Order::AcceptQuic(place) => {
+                accepting.spawn(quic::accept(place, worker.clone()));
             }
             Order::Answer(answer) => {
                 // Whoever asked may have lost patience.

@@ -56,6 +56,11 @@ pub(super) fn fitting(all: &[Inherited], name: &str, address: SocketAddr) -> io:
         .collect()
 }
 
+/// Does the listener take sockets of the process before this one, which may have more of it that it cannot hand over?
+pub(super) fn is_from_process(all: &[Inherited], name: &str, address: SocketAddr) -> bool {
+    all.iter().any(|inherited| inherited.wanted.is_some() && inherited.fits(name, address))
+}
+
 impl State {
     /// A configuration is in force: what it did not want is closed.
     pub(super) fn settle_inheritance(&mut self, runtime: &Runtime) {

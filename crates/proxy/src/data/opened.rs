@@ -15,7 +15,7 @@ use portcullis_config::model::Name;
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
-use super::{hand::Hand, inherited::Inherited};
+use super::{hand::Hand, inherited::Inherited, quic::Quic};
 use crate::listen::{Accepting, Drain, Gate};
 
 /// A listener that is open.
@@ -31,6 +31,8 @@ pub(super) struct Opened {
     /// Its first sockets came from outside.
     pub from_outside: bool,
     places: Vec<Place>,
+    /// HTTP/3 on the same port.
+    pub quic: Option<Quic>,
     /// Of its connections, by worker.
     drains: BTreeMap<usize, Drain>,
 }
@@ -78,6 +80,7 @@ impl Opened {
             alone,
             from_outside: false,
             places,
+            quic: None,
             drains: BTreeMap::new(),
         }
     }
@@ -98,14 +101,16 @@ impl Opened {
     }
 
     /// A worker accepts no more. What tells its connections to end is handed out.
-    pub fn release(&mut self, worker: usize) -> Option<(Name, Drain)> {
+    pub fn release(&mut self, worker: usize) -> impl Iterator<Item = (Name, Drain)> + use<> {
         for place in &mut self.places {
             place.dismiss(|taker| taker == worker);
             if place.owner == Some(worker) {
                 place.owner = None;
             }
         }
-        Some((self.name.clone(), self.drains.remove(&worker)?))
+        let of_quic = self.quic.as_mut().and_then(|quic| quic.release(worker));
+        let name = self.name.clone();
+        self.drains.remove(&worker).into_iter().chain(of_quic).map(move |drain| (name.clone(), drain))
     }
 
     /// Gives every worker a socket of its own, as far as there are enough, and sees to it that somebody accepts on each.
@@ -136,6 +141,16 @@ impl Opened {
         {
             self.send(0, hand);
         }
+        if let Some(quic) = &mut self.quic {
+            quic.staff(hands, &self.name, &self.count, &self.gate);
+        }
+    }
+
+    /// Speaks HTTP/3 no longer.
+    pub fn close_quic(&mut self) {
+        if let Some(quic) = self.quic.take() {
+            quic.drains().for_each(Drain::begin);
+        }
     }
 
     /// Lets a worker accept on a socket, if it does not yet.
@@ -159,7 +174,7 @@ impl Opened {
 
     /// What tells its connections to end.
     pub fn drains(&self) -> impl Iterator<Item = &Drain> {
-        self.drains.values()
+        self.drains.values().chain(self.quic.iter().flat_map(Quic::drains))
     }
 
     /// All of its sockets once more, for another process.
@@ -174,13 +189,13 @@ impl Opened {
     /// Leaves its sockets, and whoever waits at them, to another process that accepts on them by now. Connections end
     /// when it costs nobody anything.
     pub fn hand_over(mut self) {
-        self.drains.values().for_each(Drain::wind_down);
+        self.drains().for_each(Drain::wind_down);
         self.places.iter_mut().for_each(|place| place.dismiss(|_| true));
     }
 
     /// Closes it: whoever has connected is let in, and then its sockets go, which can be watched.
     pub fn close(self) -> (SocketAddr, Vec<Weak<TcpListener>>) {
-        self.drains.values().for_each(Drain::begin);
+        self.drains().for_each(Drain::begin);
         (self.bound, self.places.iter().map(|place| Arc::downgrade(&place.socket)).collect())
     }
 }

@@ -27,15 +27,13 @@ use tokio::{
 };
 
 use super::{
-    ENDPOINT_STREAMS, ENDPOINT_WINDOW, SEND_BUFFER, STREAM_WINDOW,
-    gathered::Gathered,
-    head,
-    inbound::Inbound,
-    outbound::{Cut, Outbound, Waits as Moving},
+    ENDPOINT_STREAMS, ENDPOINT_WINDOW, SEND_BUFFER, STREAM_WINDOW, gathered::Gathered, head,
+    inbound::Inbound, outbound::Outbound,
 };
 use crate::{
     forward::upstream::{InFlight, Open},
     h1::client::{Ask, Failed},
+    streams::outgoing::{Cut, Waits as Moving},
 };
 
 /// Largest answer head.
@@ -304,7 +302,7 @@ impl Call {
             // An endpoint that wants no more of it may still answer, and says so by answering.
             Poll::Ready(Ok(()) | Err(Cut::Peer)) => self.upload = None,
             Poll::Ready(Err(Cut::Source(error))) => {
-                upload.stream().send_reset(Reason::CANCEL);
+                upload.sink().send_reset(Reason::CANCEL);
                 return Err(error);
             }
             Poll::Pending => {}
@@ -418,7 +416,7 @@ async fn pump(mut upload: Outbound, write_idle: Duration) {
     })
     .await;
     if !result {
-        upload.stream().send_reset(Reason::CANCEL);
+        upload.sink().send_reset(Reason::CANCEL);
     }
 }
 

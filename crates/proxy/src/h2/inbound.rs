@@ -5,9 +5,10 @@ use std::task::{Context, Poll, ready};
 
 use h2::RecvStream;
 use http::{HeaderMap, header};
-use portcullis_core::Frame;
+use portcullis_core::{Error, Frame, Kind};
 
 use super::head;
+use crate::streams::incoming;
 
 /// The receiving half of a stream.
 #[derive(Debug)]
@@ -67,5 +68,20 @@ impl Inbound {
             return Some(0);
         }
         self.left.filter(|left| *left > 0)
+    }
+}
+
+/// On the side of the clients.
+impl incoming::Inbound for Inbound {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        self.poll(cx).map_err(|error| match error {
+            // `h2` found it to be longer or shorter than its Content-Length.
+            error if error.is_library() => Error::because(Kind::BadRequest, error.to_string()),
+            _ => Error::because(Kind::ClientGone, "in the middle of the body"),
+        })
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.remaining()
     }
 }

@@ -10,10 +10,11 @@ use std::{
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use portcullis_core::{BoxFuture, Error, Fields, Kind, exchange::ClientLink};
 
-use super::head;
+use super::{head, inbound::Inbound};
+use crate::streams::turn::{self, Head, Link as _};
 
 /// A stream that has not been answered yet, or is being.
 pub(super) struct Link {
@@ -22,7 +23,7 @@ pub(super) struct Link {
     answered: AtomicBool,
     continued: AtomicBool,
     /// Bytes of the request's body so far.
-    pub(super) received: AtomicU64,
+    received: AtomicU64,
 }
 
 impl Link {
@@ -38,25 +39,38 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, SendResponse<Bytes>> {
         self.respond.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Sends the head of the final answer.
-    pub(super) fn answer(
-        &self,
-        head: Response<()>,
-        is_whole: bool,
-    ) -> Result<h2::SendStream<Bytes>, h2::Error> {
+impl turn::Link for Link {
+    type Inbound = Inbound;
+    type Sink = h2::SendStream<Bytes>;
+
+    fn answer(&self, head: &Head<'_>, is_whole: bool) -> Result<h2::SendStream<Bytes>, ()> {
+        let mut fields = head::to_header_map(head.fields, head.left_out);
+        if let Some(length) = head.length {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(Ok(now)) = head.with_date(HeaderValue::from_str) {
+            fields.insert(header::DATE, now);
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = fields;
         self.answered.store(true, Relaxed);
-        self.lock().send_response(head, is_whole)
+        self.lock().send_response(response, is_whole).map_err(drop)
     }
 
-    /// Tells the client to go on with its body, once.
-    pub(super) fn go_on(&self) {
+    fn go_on(&self) {
         if !self.answered.load(Relaxed) && !self.continued.swap(true, Relaxed) {
             let mut head = Response::new(());
             *head.status_mut() = StatusCode::CONTINUE;
             // It fails when the client is gone, which others notice.
             let _ = self.lock().send_informational(head);
         }
+    }
+
+    fn received(&self) -> &AtomicU64 {
+        &self.received
     }
 }
 

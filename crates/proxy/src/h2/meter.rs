@@ -18,21 +18,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::clock::Clock;
-
-/// Budgets are counted anew after this time.
-const WINDOW_MS: u64 = 30_000;
-/// Resets in one window that are always forgiven; more must be fewer than half of the streams begun.
-const RESETS: u64 = 100;
-/// Control frames in one window that are always forgiven.
-const CONTROL: u64 = 1000;
-/// And so many more for each stream begun.
-const CONTROL_PER_STREAM: u64 = 20;
-/// Heads in one window that are no request and always forgiven, beside one for each request (its trailers) and as many as
-/// may be open at once (which may have been read and not looked at).
-const UNSERVED: u64 = 100;
-/// And one more control frame for so many bytes written: receivers give windows back.
-const WRITTEN_PER_CONTROL: u64 = 512;
+use crate::{
+    clock::Clock,
+    streams::spent::{Spent, UNSERVED},
+};
 
 /// The client's preface, before its first frame.
 const PREFACE: usize = 24;
@@ -86,35 +75,26 @@ struct Frames {
     have: usize,
 }
 
-/// Frames of one window, by what they cost.
-#[derive(Debug, Default)]
-struct Spent {
-    since_ms: u64,
-    /// Bytes written before it.
-    written: u64,
-    /// Requests taken before it.
-    requests: u64,
-    streams: u64,
-    resets: u64,
-    control: u64,
-}
-
 impl<IO> Metered<IO> {
     /// `streams` may be open at once.
     pub(super) fn new(io: IO, clock: Arc<Clock>, meter: Arc<Meter>, streams: u32) -> Metered<IO> {
         let frames = Frames { skip: PREFACE, header: [0; HEADER], have: 0 };
-        let spent = Spent { since_ms: clock.now_ms(), ..Spent::default() };
+        let spent = Spent::new(clock.now_ms());
         Metered { io, clock, meter, frames, spent, unserved: UNSERVED + u64::from(streams) }
     }
 
     fn count(&mut self, read: &[u8]) {
         let (now, written) = (self.clock.now_ms(), self.meter.written());
         let requests = self.meter.requests.load(Relaxed);
-        if now.saturating_sub(self.spent.since_ms) > WINDOW_MS {
-            self.spent = Spent { since_ms: now, written, requests, ..Spent::default() };
-        }
+        self.spent.renew(now, written, requests);
         let spent = &mut self.spent;
-        self.frames.scan(read, |kind| spent.add(kind));
+        self.frames.scan(read, |kind| match kind {
+            // DATA: its own limits are h2's, and it is what connections are for.
+            0 => {}
+            1 => spent.streams += 1,
+            3 => spent.resets += 1,
+            _ => spent.control += 1,
+        });
         if spent.is_over(written) || spent.unserved(requests) > self.unserved {
             self.meter.over.store(true, Relaxed);
         }
@@ -143,29 +123,6 @@ impl Frames {
             self.have = 0;
             seen(kind);
         }
-    }
-}
-
-impl Spent {
-    fn add(&mut self, kind: u8) {
-        match kind {
-            // DATA: its own limits are h2's, and it is what connections are for.
-            0 => {}
-            1 => self.streams += 1,
-            3 => self.resets += 1,
-            _ => self.control += 1,
-        }
-    }
-
-    /// Heads that were neither a request's nor its trailers.
-    fn unserved(&self, requests: u64) -> u64 {
-        self.streams.saturating_sub(2 * requests.saturating_sub(self.requests))
-    }
-
-    fn is_over(&self, written: u64) -> bool {
-        let bytes = written.saturating_sub(self.written);
-        (self.resets > RESETS && self.resets > self.streams / 2)
-            || self.control > CONTROL + CONTROL_PER_STREAM * self.streams + bytes / WRITTEN_PER_CONTROL
     }
 }
 
@@ -244,18 +201,5 @@ mod tests {
             bytes.chunks(size).for_each(|part| frames.scan(part, |kind| seen.push(kind)));
             assert_eq!(seen, kinds, "in pieces of {size}");
         }
-    }
-
-    #[test]
-    fn budgets_grow_with_honest_work() {
-        let spent = |streams, resets, control| Spent { streams, resets, control, ..Spent::default() };
-        assert_eq!(spent(300, 0, 0).unserved(150), 0, "each with trailers");
-        assert_eq!(Spent { requests: 10, ..spent(300, 0, 0) }.unserved(20), 280, "an HPACK bomb each");
-        assert!(!spent(100, 100, 0).is_over(0), "a hundred are forgiven");
-        assert!(spent(101, 101, 0).is_over(0), "rapid reset");
-        assert!(!spent(1000, 499, 0).is_over(0), "half of a busy connection's may be cancelled");
-        assert!(!spent(1, 0, 1020).is_over(0));
-        assert!(spent(1, 0, 1021).is_over(0), "a flood of pings");
-        assert!(!spent(1, 0, 100_000).is_over(1 << 30), "window updates of a large download");
     }
 }

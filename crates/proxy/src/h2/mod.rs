@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! server.rs   a connection: accept streams, age, idle, drain, budgets (meter.rs)
-//! stream.rs   a stream: request → serve → answer
+//! stream.rs   a stream: its head, then its turn (../streams)
 //! client.rs   a connection to an endpoint, and a request on it
-//! head.rs     heads          inbound.rs   bodies coming in      side.rs      a tunnel's side
-//! link.rs     the client     outbound.rs  bodies going out      gathered.rs  writes
+//! head.rs     heads          inbound.rs   bodies coming in      gathered.rs  writes
+//! link.rs     the client     outbound.rs  bodies going out
 //! ```
 
 pub mod client;
@@ -20,7 +20,6 @@ mod link;
 mod meter;
 mod outbound;
 pub mod server;
-mod side;
 mod stream;
 
 #[cfg(test)]
@@ -28,10 +27,8 @@ mod tests;
 
 pub use head::to_header_map;
 
-/// Flow-control window of one stream: what a peer may send ahead of its reader.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// Flow-control window of a whole connection from a client.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+use crate::streams::STREAM_WINDOW;
+
 /// Streams that we begin on one connection to an endpoint, however many it allows.
 const ENDPOINT_STREAMS: usize = 100;
 /// Flow-control window of a whole connection to an endpoint: it carries answers for many clients, and those that do not

@@ -18,15 +18,19 @@ use portcullis_core::Connection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW,
+    SEND_BUFFER,
     gathered::Gathered,
     meter::{Meter, Metered},
-    stream::{self, Share, Shared},
+    stream,
 };
 use crate::{
     clock::Watch,
     listen::{Cancelled, Drain},
     runtime::Listener,
+    streams::{
+        CONNECTION_WINDOW, STREAM_WINDOW,
+        shared::{Share, Shared, attacked},
+    },
     worker::Worker,
 };
 
@@ -90,14 +94,6 @@ where
 
 fn listener(worker: &Worker, connection: &Connection) -> Option<Arc<Listener>> {
     worker.runtime()?.listeners.get(&connection.listener).cloned()
-}
-
-/// Says and counts that a connection ends because of how it behaves.
-fn attacked(worker: &Worker, connection: &Connection, kind: &'static str) {
-    tracing::warn!(peer = %connection.peer, kind, "HTTP/2 connection behaves as an attack does: closed");
-    if let Some(listener) = listener(worker, connection) {
-        listener.metrics.attack(kind);
-    }
 }
 
 fn builder(limits: &ListenerLimits) -> Builder {
@@ -168,7 +164,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                     tracing::debug!(peer = %self.shared.connection.peer, %error, "HTTP/2 connection");
                     // What `h2` itself has had enough of: endless header blocks, resets that we had to make.
                     if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-                        attacked(&self.shared.worker, &self.shared.connection, "http2-flood");
+                        self.shared.attacked("http2-flood");
                     }
                     return Poll::Ready(());
                 }
@@ -238,7 +234,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
 
     /// GOAWAY, and the end.
     fn condemn(&mut self) {
-        attacked(&self.shared.worker, &self.shared.connection, "http2-flood");
+        self.shared.attacked("http2-flood");
         self.is_leaving = true;
         self.conn.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     }

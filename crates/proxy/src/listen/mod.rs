@@ -30,6 +30,7 @@ use crate::{
 mod drain;
 mod prefixed;
 mod proxied;
+pub mod quic;
 pub mod socket;
 
 pub use drain::{Cancelled, Drain};

@@ -3,13 +3,15 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait for `accept`.
 pub const BACKLOG: i32 = 4096;
+/// What the system may hold of datagrams for one socket, each way.
+const UDP_BUFFER: usize = 2 * 1024 * 1024;
 
 /// Opens `count` sockets on one address. With port 0 all get the port of the first.
 ///
@@ -79,4 +81,35 @@ pub fn probe(address: SocketAddr) -> io::Result<()> {
     }
     socket.bind(&address.into())?;
     socket.listen(1)
+}
+
+/// Opens a UDP socket on an address, which may be that of other sockets of ours.
+///
+/// # Errors
+/// The address may not be used.
+pub fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    // Bursts of a client that is far away shall not be lost for want of room; more than the system allows is not given.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Does somebody else have a UDP socket there? As [`probe`].
+///
+/// # Errors
+/// The address is in use, or may not be used.
+pub fn probe_udp(address: SocketAddr) -> io::Result<()> {
+    udp(address)?.bind(&address.into())
+}
+
+fn udp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
 }

@@ -21,6 +21,7 @@ pub(super) fn explanation(kind: Kind) -> &'static str {
         Denied => "This request is not allowed from where it came.",
         RateLimited => "There were too many requests. Slow down and ask again later.",
         Misdirected => "This connection does not serve the host that was asked for.",
+        TooEarly => "The request came before the connection was proven to be new. Repeat it.",
         ExpectationFailed => "The expectation of the request cannot be met.",
         NotImplemented => "The gateway does not know what the request asks for.",
         VersionNotSupported => "This version of HTTP is not spoken here.",

@@ -21,7 +21,7 @@ use rustls::pki_types::ServerName;
 
 mod policies;
 
-use super::{Asked, Listener, Route, Runtime, Service, Target};
+use super::{AltSvc, Asked, Listener, Route, Runtime, Service, Target, http3};
 use crate::{
     arrive,
     balance::{self, KeyOf, Place, Sticky, stable_hash},
@@ -34,7 +34,7 @@ use crate::{
     observe::{AccessLog, Metrics},
     pages::Pages,
     route::{Entry, Router},
-    tls,
+    tls::{self, Protocols},
 };
 
 /// The name of the admin listener and of the built-in service behind it.
@@ -378,7 +378,9 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        let tls = match settings.tls.as_ref().map(|tls| tls::server_tls(tls, settings.http2)).transpose() {
+        let protocols =
+            Protocols { http2: settings.http2, http3: settings.http3.map(|http3| http3.early_data) };
+        let tls = match settings.tls.as_ref().map(|tls| tls::server_tls(tls, protocols)).transpose() {
             Ok(tls) => tls,
             Err(error) => {
                 self.problem(&*object, error);
@@ -390,6 +392,8 @@ impl Compiler<'_> {
             path,
             router,
             middlewares: self.list(&object, &settings.middlewares, built),
+            quic: http3::quic(tls.as_ref(), &settings.limits),
+            alt_svc: settings.http3.and_then(|http3| AltSvc::new(&http3, settings.address.port())),
             tls,
             metrics: self.parts.metrics.listener(&settings.name),
             unrouted: self.parts.metrics.route("", "_unrouted"),
@@ -431,6 +435,8 @@ impl Compiler<'_> {
                     router,
                     middlewares: Vec::new(),
                     tls: None,
+                    quic: None,
+                    alt_svc: None,
                     metrics: self.parts.metrics.listener(ADMIN),
                     unrouted: self.parts.metrics.route("", "_unrouted"),
                 };

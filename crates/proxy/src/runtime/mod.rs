@@ -22,6 +22,9 @@ use crate::{
 
 mod cache;
 pub mod compile;
+mod http3;
+
+pub use http3::AltSvc;
 
 /// One compiled configuration. A clone is shallow.
 #[derive(Clone)]
@@ -62,6 +65,10 @@ pub struct Listener {
     pub middlewares: Vec<Asked>,
     /// TLS termination; `None` on plaintext.
     pub tls: Option<tls::ServerTls>,
+    /// QUIC, where HTTP/3 is spoken.
+    pub quic: Option<Arc<quinn::ServerConfig>>,
+    /// What tells clients over TCP that HTTP/3 is spoken.
+    pub alt_svc: Option<AltSvc>,
     /// Counters.
     pub metrics: Arc<ListenerMetrics>,
     /// Metrics of requests that no route took.

@@ -11,10 +11,12 @@ use std::{
 };
 
 use portcullis_core::{Error, Kind, exchange::TlsFacts};
+pub use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, CipherSuite, ProtocolVersion, crypto::CryptoProvider};
 
 mod certificate;
 mod client;
+mod quic;
 mod resolver;
 mod server;
 mod watched;
@@ -23,8 +25,9 @@ mod watched;
 mod tests;
 
 pub use client::{client_config, server_name};
+pub use quic::{quic_config, secret};
 pub use resolver::Names;
-pub use server::{ServerTls, server_tls};
+pub use server::{Protocols, ServerTls, server_tls};
 pub use watched::{Expiry, expiry, watch};
 
 /// Why TLS settings cannot be used.

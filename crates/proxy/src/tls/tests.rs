@@ -9,7 +9,8 @@ use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{
-    TlsError, client_config, expiry, facts, handshake_error, server_name, server_tls, watched::Watched,
+    Protocols, TlsError, client_config, expiry, facts, handshake_error, server_name, server_tls,
+    watched::Watched,
 };
 
 /// A folder with an authority of its own.
@@ -76,8 +77,10 @@ fn listener(certificates: Vec<CertificateFiles>) -> ListenerTls {
     }
 }
 
+const BOTH: Protocols = Protocols { http2: true, http3: None };
+
 fn server_config(settings: &ListenerTls, http2: bool) -> Result<Arc<ServerConfig>, TlsError> {
-    server_tls(settings, http2).map(|tls| tls.config)
+    server_tls(settings, Protocols { http2, http3: None }).map(|tls| tls.config)
 }
 
 /// What both sides know after a handshake.
@@ -158,7 +161,7 @@ fn a_connection_serves_the_hosts_of_its_certificate() {
     let shop_too = ca.issue("shop-too", &["shop.example", "a.wild.example"]);
     let wild = ca.issue("wild", &["*.wild.example"]);
     let mut settings = listener(vec![first, shop, shop_too, wild]);
-    let names = server_tls(&settings, true).unwrap().names;
+    let names = server_tls(&settings, BOTH).unwrap().names;
     for (sni, host) in [
         ("shop.example", "shop.example"),
         ("first.example", "also.example"),
@@ -183,7 +186,7 @@ fn a_connection_serves_the_hosts_of_its_certificate() {
         assert!(!names.may_serve(sni, host), "{sni} {host}");
     }
     settings.strict_sni = true;
-    assert!(!server_tls(&settings, true).unwrap().names.may_serve("shop.example", "unknown.example"));
+    assert!(!server_tls(&settings, BOTH).unwrap().names.may_serve("shop.example", "unknown.example"));
 }
 
 #[tokio::test]

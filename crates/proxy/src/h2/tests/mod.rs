@@ -159,6 +159,7 @@ fn plain_listener() -> model::Listener {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls: None,
         http2: true,
+        http3: None,
         proxy_protocol: None,
         trusted_proxies: Vec::new(),
         middlewares: Vec::new(),
