@@ -111,6 +111,8 @@ pub enum Kind {
     // Ours
     /// As many connections to the endpoint as allowed.
     ConnectionLimit,
+    /// More requests at once than may be under way.
+    Overloaded,
     /// The total time of the route is up.
     TotalTimeout,
     /// A part of the configuration that this route needs is not usable.
@@ -197,6 +199,7 @@ impl Kind {
             UpgradeFailed,
             RetriesExhausted,
             ConnectionLimit,
+            Overloaded,
             TotalTimeout,
             Misconfigured,
             ShuttingDown,
@@ -230,7 +233,9 @@ impl Kind {
             | ResponseIncomplete
             | UpgradeFailed
             | RetriesExhausted => Fault::Upstream,
-            ConnectionLimit | TotalTimeout | Misconfigured | ShuttingDown | Internal => Fault::Gateway,
+            ConnectionLimit | Overloaded | TotalTimeout | Misconfigured | ShuttingDown | Internal => {
+                Fault::Gateway
+            }
         }
     }
 }

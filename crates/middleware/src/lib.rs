@@ -15,6 +15,7 @@ mod body_limit;
 mod canonical;
 mod client;
 mod compress;
+mod concurrency;
 mod cors;
 #[cfg(test)]
 mod docs_test;
@@ -49,6 +50,7 @@ pub static TABLE: &[Row] = &[
     row::<add_prefix::AddPrefix>(),
     row::<body_limit::BodyLimit>(),
     row::<compress::Compress>(),
+    row::<concurrency::Concurrency>(),
     row::<cors::Cors>(),
     row::<headers::Headers>(),
     row::<ip_allow::IpAllow>(),

@@ -10,6 +10,7 @@ mod cache;
 mod cache_conformance;
 mod chaos;
 mod cli;
+mod concurrency;
 mod config_forms;
 mod dns;
 mod errors;

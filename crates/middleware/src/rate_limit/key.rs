@@ -56,6 +56,11 @@ impl Key {
         Ok(Key { parts, ipv6_prefix })
     }
 
+    /// Does everything count together?
+    pub fn is_all(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Hands the bytes of each part over; no two keys give the same.
     fn each(&self, x: &Exchange, mut take: impl FnMut(&[u8])) {
         for part in &self.parts {

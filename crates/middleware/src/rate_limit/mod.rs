@@ -20,9 +20,11 @@ use portcullis_core::{
     store::{CounterStore, Take, Taken},
 };
 
+pub(crate) use key::Key;
 use limit::Limit;
 pub use settings::RateLimit;
 use settings::WhenAway;
+pub(crate) use settings::{KeyPart, Keys};
 
 /// The rule, compiled.
 struct Rule {
