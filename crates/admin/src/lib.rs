@@ -12,6 +12,7 @@ use portcullis_core::{BoxFuture, builtin::Builtin};
 use portcullis_proxy::runtime::{Runtime, compile::ADMIN};
 
 mod api;
+mod circuit_breakers;
 mod echo;
 mod health;
 mod info;
@@ -109,6 +110,7 @@ fn for_routes(gateway: &Arc<dyn Gateway>) -> BTreeMap<&'static str, Arc<dyn Buil
         ("ready", Arc::new(health::Ready(gateway.clone()))),
         ("metrics", Arc::new(metrics::Metrics(gateway.clone()))),
         ("stats", Arc::new(stats::Stats(gateway.clone()))),
+        ("circuit-breakers", Arc::new(circuit_breakers::CircuitBreakers(gateway.clone()))),
         ("info", Arc::new(info::Info(gateway.clone()))),
         ("echo", Arc::new(echo::Echo)),
     ])

@@ -16,7 +16,7 @@ pub trait Kinds {
 
     /// Names of the built-in services, without `@`.
     fn builtins(&self) -> Vec<&'static str> {
-        vec!["health", "healthz", "ready", "metrics", "stats", "info", "echo"]
+        vec!["health", "healthz", "ready", "metrics", "stats", "circuit-breakers", "info", "echo"]
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 pub mod diagnostic;
 pub mod document;
+pub mod expression;
 mod human;
 mod kinds;
 mod load;

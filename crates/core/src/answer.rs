@@ -224,6 +224,9 @@ pub fn mapping(kind: Kind) -> Mapping {
         UpgradeFailed => {
             (502, "Endpoint refused the upgrade", "upgrade-failed", "http_upgrade_failed", UNAVAILABLE)
         }
+        CircuitOpen => {
+            (503, "Service is left alone for now", "circuit-open", "destination_unavailable", UNAVAILABLE)
+        }
         RetriesExhausted => {
             (502, "No attempt succeeded", "retries-exhausted", "destination_unavailable", UNAVAILABLE)
         }

@@ -106,6 +106,8 @@ pub enum Kind {
     ResponseIncomplete,
     /// The endpoint did not switch protocols as asked.
     UpgradeFailed,
+    /// The service has failed too often of late, and is left alone for a time.
+    CircuitOpen,
     /// Every attempt that the retry policy allows has failed; `detail` tells how the last one did.
     RetriesExhausted,
     // Ours
@@ -197,6 +199,7 @@ impl Kind {
             ResponseHeadersTooLarge,
             ResponseIncomplete,
             UpgradeFailed,
+            CircuitOpen,
             RetriesExhausted,
             ConnectionLimit,
             Overloaded,
@@ -232,6 +235,7 @@ impl Kind {
             | ResponseHeadersTooLarge
             | ResponseIncomplete
             | UpgradeFailed
+            | CircuitOpen
             | RetriesExhausted => Fault::Upstream,
             ConnectionLimit | Overloaded | TotalTimeout | Misconfigured | ShuttingDown | Internal => {
                 Fault::Gateway

@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// Names of the built-in services that a route may lead to.
-pub const BUILTINS: &[&str] = &["health", "healthz", "ready", "metrics", "stats", "info", "echo"];
+pub const BUILTINS: &[&str] =
+    &["health", "healthz", "ready", "metrics", "stats", "circuit-breakers", "info", "echo"];
 
 /// The running gateway. It must be made and held within a tokio runtime, which is then its control plane: providers,
 /// reloads, health checks and certificates; requests are served by threads of its own.

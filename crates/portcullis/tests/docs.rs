@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
+    "policies/circuit-breaker.md",
     "policies/retries.md",
     "protocols.md",
     "routing.md",

@@ -9,6 +9,7 @@ mod built_in;
 mod cache;
 mod cache_conformance;
 mod chaos;
+mod circuit_breaker;
 mod cli;
 mod concurrency;
 mod config_forms;

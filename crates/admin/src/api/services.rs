@@ -12,6 +12,7 @@ use super::{
     redact::is_secret,
     shape::{latency, millis, origin},
 };
+use crate::circuit_breakers;
 
 /// All of them, by name.
 pub(super) fn document(view: &View) -> Value {
@@ -29,6 +30,7 @@ fn show(service: &Service) -> Value {
         "sticky_cookie": settings.sticky.as_ref().map(|sticky| &*sticky.cookie),
         "health_check": settings.health_check.as_ref().map(check),
         "passive_health": settings.passive_health.is_some(),
+        "circuit_breakers": circuit_breakers::states(service, &service.name),
         "endpoints": endpoints,
         "origin": origin(&settings.origin),
         "traffic": {

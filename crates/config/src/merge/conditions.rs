@@ -154,8 +154,19 @@ impl Merger<'_> {
 
     /// The finding points into the rule when the rule stands in the file as it was read.
     fn bad_rule(&mut self, source: &Source, path: &Path, text: &str, error: &rule::RuleError) {
-        let finding =
-            Finding::error(Code::BadRule, format!("in the rule, column {}: {}", error.column, error.message));
+        self.points_into(source, path, text, error, (Code::BadRule, "the rule"));
+    }
+
+    /// A mistake within a text, which is what this says.
+    pub(super) fn points_into(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        text: &str,
+        error: &rule::RuleError,
+        (code, what): (Code, &str),
+    ) {
+        let finding = Finding::error(code, format!("in {what}, column {}: {}", error.column, error.message));
         let mut finding = source.place(finding.help(error.help.clone()), path, false);
         let line = usize::try_from(finding.line).unwrap_or(0).checked_sub(1);
         let line = line.and_then(|line| source.document.text.lines().nth(line)).unwrap_or("");

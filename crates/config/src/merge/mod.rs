@@ -1,5 +1,6 @@
 //! Fragments become the model: names get their provider, references are resolved, every default is filled in.
 
+mod breaker;
 mod cache;
 mod conditions;
 mod defaults;

@@ -14,7 +14,11 @@ impl Merger<'_> {
         path: &Path,
         written: &written::Service,
     ) -> ServicePolicies {
-        ServicePolicies { retry: written.retry.as_ref().map(|retry| self.retry(source, path, &retry.0)) }
+        let breaker = written.circuit_breaker.as_ref();
+        ServicePolicies {
+            retry: written.retry.as_ref().map(|retry| self.retry(source, path, &retry.0)),
+            circuit_breaker: breaker.map(|breaker| self.circuit_breaker(source, path, &breaker.0)),
+        }
     }
 
     pub(super) fn route_policies(

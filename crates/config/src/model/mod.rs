@@ -3,6 +3,7 @@
 //! `Model` is what `check` judges, what `portcullis show model` prints and what the data plane compiles into
 //! its runtime. It is pure data: no sockets, no regex objects, no certificates, only what they are made from.
 
+mod breaker;
 mod cache;
 mod dns;
 mod health;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use crate::human;
 
+pub use breaker::CircuitBreaker;
 pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::Dns;
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Retry;
+use super::{CircuitBreaker, Retry};
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -10,6 +10,9 @@ pub struct ServicePolicies {
     /// Sends a request once more when its attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Leaves it alone for a time when it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
 }
 
 /// What a route does about failure, where that is not its service's business.

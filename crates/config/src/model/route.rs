@@ -64,7 +64,7 @@ pub struct Route {
 pub enum Target {
     /// A service, by its qualified name.
     Service(Name),
-    /// A built-in service, by its name without `@`: health, healthz, ready, metrics, stats, info, echo.
+    /// A built-in service, by its name without `@`: health, healthz, ready, metrics, stats, circuit-breakers, info, echo.
     Builtin(Arc<str>),
     /// What the route needs is quarantined or missing: it answers 503 and never passes unprotected.
     Quarantined(Arc<str>),

@@ -18,7 +18,7 @@ pub struct RuleError {
 }
 
 impl RuleError {
-    pub(super) fn new(
+    pub(crate) fn new(
         rule: &str,
         offset: usize,
         length: usize,

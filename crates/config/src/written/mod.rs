@@ -2,6 +2,7 @@
 //! JSON Schema comes from the same types.
 
 mod admin;
+mod breaker;
 mod cache;
 mod dns;
 mod error_page;
@@ -29,6 +30,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use admin::Admin;
+pub use breaker::{BreakerScope, CircuitBreaker};
 pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::{Dns, NameServer};
 pub use error_page::ErrorPage;

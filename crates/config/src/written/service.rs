@@ -9,8 +9,8 @@ use serde::{
 };
 
 use super::{
-    Cache, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts, Strategy,
-    UpstreamTls, literal::Literal,
+    Cache, CircuitBreaker, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts,
+    Strategy, UpstreamTls, literal::Literal,
 };
 use crate::{
     model::{ProxyProtocol, SameSite, UpstreamHttp},
@@ -39,6 +39,9 @@ pub struct Service {
     pub passive_health: Option<OrTable<PassiveHealth>>,
     /// Send a request once more when its attempt failed. A number of attempts in all, or `true` for 3. Default: off.
     pub retry: Option<OrTable<Retry>>,
+    /// Leave the service alone for a time when it fails. `true` for the defaults, a number of failures in a row, or an
+    /// expression of Traefik's. Default: off.
+    pub circuit_breaker: Option<OrTable<CircuitBreaker>>,
     /// Send `Host` as the client sent it (true) or the endpoint's own (false). Default true.
     pub pass_host: Option<bool>,
     /// How long to wait for an endpoint.

@@ -18,13 +18,21 @@ use std::{
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
 
 use super::{Forward, TRIES, Way, attempt, nobody, replay::Saved, retry::Retry};
-use crate::runtime::Service;
+use crate::{
+    health::{
+        breaker::{Breaker, Breakers, Outcome, Permit},
+        passive,
+    },
+    runtime::Service,
+};
 
 /// What a service or a route does about failure; `None` everywhere else.
 #[derive(Default)]
 pub struct Policies {
     /// Sends requests again.
     pub retry: Option<Retry>,
+    /// Leave the service alone for a time when it fails.
+    pub breakers: Option<Breakers>,
 }
 
 /// Like [`super::forward`], with policies.
@@ -47,7 +55,8 @@ async fn run(parts: &Forward<'_>, x: &mut Exchange, way: &mut Way, now: Instant)
         retry.begin(parts.worker.index, now);
     }
     let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer));
-    let run = Run { parts, retry, saved, asked: Asked::default(), made: 0, waited: 0 };
+    let breakers = of_service.and_then(|policies| policies.breakers.as_ref());
+    let run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
     run.attempts(x, way, now).await
 }
 
@@ -55,6 +64,7 @@ async fn run(parts: &Forward<'_>, x: &mut Exchange, way: &mut Way, now: Instant)
 struct Run<'a> {
     parts: &'a Forward<'a>,
     retry: Option<&'a Retry>,
+    breakers: Option<&'a Breakers>,
     saved: Saved,
     asked: Asked,
     /// Attempts so far.
@@ -91,6 +101,9 @@ impl Asked {
     }
 }
 
+/// An endpoint, and the circuit breaker that has to be told how it went.
+type Admitted<'a> = (usize, Option<(&'a Breaker, Permit)>);
+
 /// What follows an attempt.
 enum Next {
     /// This is what the request gets.
@@ -101,13 +114,13 @@ enum Next {
     After(Duration),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     async fn attempts(mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
         let service: &Service = self.parts.service;
         let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
         let key = service.key.as_ref().and_then(|key| key.key(x));
         loop {
-            let index = self.choose(bound, key, now)?;
+            let (index, permit) = self.admitted(bound, key, now)?;
             way.endpoint = Some(index);
             way.attempts += 1;
             self.made += 1;
@@ -115,6 +128,11 @@ impl Run<'_> {
             let result = self.attempt(x, index, now, way).await;
             let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
             service.observe(self.parts.worker.index, index, &result, latency, now);
+            if let Some((breaker, permit)) = permit
+                && let Some(outcome) = self.outcome(&result, latency)
+            {
+                breaker.observe(self.parts.worker.index, permit, &outcome, now + latency);
+            }
             self.asked.note(index);
             let wait = match self.judge(x, &result, key) {
                 Next::Done => return self.done(bound, index, result, x),
@@ -133,14 +151,68 @@ impl Run<'_> {
         }
     }
 
-    /// Another endpoint than those that were asked, else another than the last, else any.
-    fn choose(&self, bound: Option<usize>, key: Option<u64>, now: Instant) -> Result<usize, Error> {
+    /// An endpoint, and the leave of its circuit breaker.
+    fn admitted(&self, bound: Option<usize>, key: Option<u64>, now: Instant) -> Result<Admitted<'a>, Error> {
+        let Some(breakers) = self.breakers else {
+            return Ok((self.choose(bound, key, &[], now)?, None));
+        };
+        if let Some(whole) = &breakers.whole {
+            let permit = whole.admit(now, fastrand::f64()).map_err(|wait| self.shut(wait))?;
+            return Ok((self.choose(bound, key, &[], now)?, Some((whole, permit))));
+        }
+        let (mut shut, mut soonest): (Vec<usize>, Option<Duration>) = (Vec::new(), None);
+        loop {
+            let index = match (self.choose(bound, key, &shut, now), soonest) {
+                (Ok(index), _) => index,
+                (Err(_), Some(wait)) => return Err(self.shut(wait)),
+                (Err(error), None) => return Err(error),
+            };
+            let Some(breaker) = breakers.each.get(index) else { return Ok((index, None)) };
+            match breaker.admit(now, fastrand::f64()) {
+                Ok(permit) => return Ok((index, Some((breaker, permit)))),
+                Err(wait) => {
+                    shut.push(index);
+                    soonest = Some(soonest.map_or(wait, |known| known.min(wait)));
+                }
+            }
+        }
+    }
+
+    fn shut(&self, wait: Duration) -> Error {
         let service = self.parts.service;
-        let choose = |tried: &[usize]| service.choose(bound, key, tried, now);
+        service.metrics.failed(self.parts.worker.index, Kind::CircuitOpen);
+        Error::because(Kind::CircuitOpen, service.name.to_string()).retry_after(wait)
+    }
+
+    /// Another endpoint than those that were asked, else another than the last, else any; but none of these.
+    fn choose(
+        &self,
+        bound: Option<usize>,
+        key: Option<u64>,
+        without: &[usize],
+        now: Instant,
+    ) -> Result<usize, Error> {
+        let service = self.parts.service;
+        let choose = |tried: &[usize]| match without {
+            [] => service.choose(bound, key, tried, now),
+            _ => service.choose(bound, key, &[tried, without].concat(), now),
+        };
         choose(self.asked.all())
             .or_else(|| choose(self.asked.last()))
             .or_else(|| choose(&[]))
             .ok_or_else(|| nobody(service))
+    }
+
+    /// What an attempt says about the endpoint to its circuit breaker; `None`: nothing.
+    fn outcome(&self, result: &Result<Answer, Error>, latency: Duration) -> Option<Outcome> {
+        let status = match result {
+            Ok(answer) => Some(answer.status.as_u16()),
+            Err(error) if passive::is_failure(error.kind) => None,
+            // The time was over, and it was not the client who took it: nothing of its body had to be waited for.
+            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() => None,
+            Err(_) => return None,
+        };
+        Some(Outcome { status, latency })
     }
 
     /// One attempt, within its time.

@@ -92,6 +92,11 @@ impl Saved {
         }
     }
 
+    /// Is all of it there, so that nobody waits for the client?
+    pub fn is_there(&self) -> bool {
+        matches!(self, Saved::Empty | Saved::Whole(_) | Saved::Once(Some(0)))
+    }
+
     /// There will be no other attempt: nothing more needs to be kept.
     pub fn let_go(&self) {
         if let Saved::Tape(tape) = self {

@@ -4,6 +4,7 @@
 //! write into the endpoints' state, which outlives a configuration, and tell a [`Watcher`] of every change.
 
 pub mod active;
+pub mod breaker;
 pub mod passive;
 pub mod probe;
 pub mod statuses;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::{dns::Named, runtime::Runtime};
+use crate::{dns::Named, health::breaker::Snapshot, runtime::Runtime};
 
 /// Live values of the running configuration.
 pub trait Gauges {
@@ -14,6 +14,9 @@ pub trait Gauges {
 
     /// Calls `each` with every name of an endpoint.
     fn names(&self, _: &mut dyn FnMut(&Named)) {}
+
+    /// Calls `each` with every circuit breaker.
+    fn breakers(&self, _: &mut dyn FnMut(&BreakerGauge<'_>)) {}
 
     /// Access log lines written, and lines dropped because the writer could not keep up or failed.
     fn access_log_lines(&self) -> (u64, u64) {
@@ -38,6 +41,17 @@ pub struct EndpointGauge<'a> {
     pub idle: u64,
 }
 
+/// A circuit breaker.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerGauge<'a> {
+    /// The service's name.
+    pub service: &'a str,
+    /// The endpoint's URL, when it is one endpoint's.
+    pub endpoint: Option<&'a str>,
+    /// What is known of it.
+    pub state: Snapshot,
+}
+
 impl Gauges for Runtime {
     fn generation(&self) -> u64 {
         self.generation
@@ -60,6 +74,24 @@ impl Gauges for Runtime {
 
     fn names(&self, each: &mut dyn FnMut(&Named)) {
         self.names.values().for_each(|named| each(named));
+    }
+
+    fn breakers(&self, each: &mut dyn FnMut(&BreakerGauge<'_>)) {
+        for service in self.services.values() {
+            let policies = service.policies.as_ref();
+            let Some(breakers) = policies.and_then(|policies| policies.breakers.as_ref()) else { continue };
+            if let Some(breaker) = &breakers.whole {
+                each(&BreakerGauge {
+                    service: &service.name,
+                    endpoint: None,
+                    state: breaker.state.snapshot(),
+                });
+            }
+            for (endpoint, breaker) in service.endpoints.iter().zip(&breakers.each) {
+                let endpoint = Some(&*endpoint.url);
+                each(&BreakerGauge { service: &service.name, endpoint, state: breaker.state.snapshot() });
+            }
+        }
     }
 
     fn access_log_lines(&self) -> (u64, u64) {

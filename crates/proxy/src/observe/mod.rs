@@ -21,7 +21,7 @@ mod text;
 
 pub use access_log::{AccessLog, Line, rfc3339};
 pub use cache::CacheMetrics;
-pub use gauges::{EndpointGauge, Gauges};
+pub use gauges::{BreakerGauge, EndpointGauge, Gauges};
 pub use histogram::{DEFAULT_BUCKETS, HistogramTotals};
 pub use listener::ListenerMetrics;
 pub use metrics::Metrics;

@@ -16,9 +16,11 @@ use super::{
     service::{EndpointTotals, ServiceTotals},
     text::{
         Page,
-        Type::{Counter, Gauge, Histogram},
+        Type::{self, Counter, Gauge, Histogram},
     },
 };
+
+mod policies;
 
 impl Metrics {
     /// All metrics in Prometheus' text format, version 0.0.4 (`text/plain; version=0.0.4; charset=utf-8`).
@@ -32,6 +34,7 @@ impl Metrics {
         if !view.caches.is_empty() {
             cache::write(&mut page, &view, view.stock.as_deref());
         }
+        policies::breakers(&mut page, gauges);
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
         meters(&mut page, &self.meters);

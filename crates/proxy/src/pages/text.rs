@@ -45,6 +45,7 @@ pub(super) fn explanation(kind: Kind) -> &'static str {
             "The header fields of the answer of the server behind the gateway are larger than allowed."
         }
         ResponseIncomplete => "The answer of the server behind the gateway ended too early.",
+        CircuitOpen => "What stands behind this address has failed too often of late. Ask again later.",
         RetriesExhausted => "The request was tried several times, and no attempt succeeded.",
         UpgradeFailed => "The server behind the gateway did not switch to the protocol that was asked for.",
         ConnectionLimit => "The gateway has as many connections as it may. Ask again later.",

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use portcullis_config::model::{self, RetryBudget};
 
 use super::Compiler;
-use crate::forward::{budget::Budget, careful::Policies, retry::Retry};
+use crate::{
+    forward::{budget::Budget, careful::Policies, retry::Retry},
+    health::breaker::{Breaker, Breakers},
+};
 
 /// The budget of a service that says nothing of it, but whose routes retry.
 const USUAL: RetryBudget = RetryBudget { ratio: 0.2, min_per_second: 10.0 };
@@ -15,8 +18,22 @@ impl Compiler<'_> {
     pub(super) fn service_policies(&self, settings: &model::Service) -> Option<Box<Policies>> {
         let retry =
             settings.policies.retry.as_ref().map(|retry| self.retry(&settings.name, retry, retry.budget));
-        let has_any = retry.is_some();
-        has_any.then(|| Box::new(Policies { retry }))
+        let breakers =
+            settings.policies.circuit_breaker.as_ref().map(|breaker| self.breakers(settings, breaker));
+        let has_any = retry.is_some() || breakers.is_some();
+        has_any.then(|| Box::new(Policies { retry, breakers }))
+    }
+
+    fn breakers(&self, service: &model::Service, settings: &model::CircuitBreaker) -> Breakers {
+        let (keep, workers, now) = (self.parts.keep, self.parts.workers, Instant::now());
+        let breaker = |name: &str| Breaker::new(settings, name, keep, workers, now);
+        if settings.per_endpoint {
+            let name = |endpoint: &model::Endpoint| format!("{} {}", service.name, endpoint.url);
+            let each = service.endpoints.iter().map(|endpoint| breaker(&name(endpoint))).collect();
+            Breakers { whole: None, each }
+        } else {
+            Breakers { whole: Some(breaker(&service.name)), each: Vec::new() }
+        }
     }
 
     /// What a route does about failure, where that differs from its service.
@@ -30,7 +47,7 @@ impl Compiler<'_> {
             _ => None,
         });
         let has_any = retry.is_some();
-        has_any.then(|| Box::new(Policies { retry }))
+        has_any.then(|| Box::new(Policies { retry, ..Policies::default() }))
     }
 
     fn retry(&self, service: &str, retry: &model::Retry, allowed: RetryBudget) -> Retry {

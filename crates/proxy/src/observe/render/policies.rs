@@ -1,0 +1,33 @@
+//! What services and routes do about failure.
+
+use super::{
+    Gauges, Page,
+    Type::{Counter, Gauge},
+};
+use crate::health::breaker::Snapshot;
+
+/// Circuit breakers, of services and of single endpoints.
+pub(super) fn breakers(page: &mut Page, gauges: &dyn Gauges) {
+    let mut all: Vec<(String, Option<String>, Snapshot)> = Vec::new();
+    gauges.breakers(&mut |at| {
+        all.push((at.service.to_owned(), at.endpoint.map(ToOwned::to_owned), at.state));
+    });
+    let mut family = |name, kind, help, value: fn(&Snapshot) -> u64| {
+        page.family(name, kind, help);
+        for (service, endpoint, state) in &all {
+            match endpoint {
+                None => page.sample(&[("service", service)], value(state)),
+                Some(endpoint) => {
+                    page.sample(&[("service", service), ("endpoint", endpoint)], value(state));
+                }
+            }
+        }
+    };
+    family("gateway_circuit_breaker_state", Gauge, "0 closed, 1 open, 2 half-open.", |state| {
+        state.phase.number().into()
+    });
+    let failures = "gateway_circuit_breaker_failures_total";
+    family(failures, Counter, "Failures that the circuit breaker saw.", |state| state.failures);
+    let rejected = "gateway_circuit_breaker_rejected_total";
+    family(rejected, Counter, "Requests that the circuit breaker turned away.", |state| state.rejected);
+}
