@@ -162,7 +162,7 @@ impl From<Kind> for Error {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 40] = {
+    pub const ALL: [Kind; 41] = {
         use Kind::*;
         [
             BadRequest,
