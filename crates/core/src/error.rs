@@ -162,7 +162,7 @@ impl From<Kind> for Error {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 41] = {
+    pub const ALL: [Kind; 42] = {
         use Kind::*;
         [
             BadRequest,
