@@ -312,6 +312,31 @@ mod tests {
         assert!(matches!(over, Err(Fault::Refused(error)) if error.kind == Kind::HeadersTooLarge));
     }
 
+    /// Whatever comes is read or refused, and what is read is such as other protocols could have brought.
+    #[test]
+    fn sections_at_random() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let good = section(&[&GOOD[3..], &[("user-agent", "me"), ("x-field", "value")]].concat());
+        for round in 0..50_000 {
+            let mut bytes = good.clone();
+            if round % 2 == 0 {
+                bytes = (0..random.usize(..60)).map(|_| random.u8(..)).collect();
+                bytes.splice(..0, [0, 0]);
+            } else {
+                for _ in 0..random.usize(1..6) {
+                    let at = random.usize(2..bytes.len());
+                    bytes[at] = random.u8(..);
+                }
+            }
+            let mut head = RequestHead::default();
+            if let Ok(fields) = head.read(&bytes, 2000, 20) {
+                assert!(fields.iter().all(|(name, value)| is_name(name) && is_value(value)), "{bytes:x?}");
+                assert!(!fields.has_any(OF_CONNECTION), "{bytes:x?}");
+            }
+            let _ = (head.shown(), trailers(&bytes, 2000, 20));
+        }
+    }
+
     #[test]
     fn trailers_have_no_pseudo_header_fields() {
         assert!(trailers(&section(&[("x-check", "1")]), 1000, 10).is_ok());
