@@ -19,6 +19,7 @@ mod concurrency;
 mod cors;
 #[cfg(test)]
 mod docs_test;
+mod fault;
 mod headers;
 mod ip_allow;
 mod ip_deny;
@@ -52,6 +53,7 @@ pub static TABLE: &[Row] = &[
     row::<compress::Compress>(),
     row::<concurrency::Concurrency>(),
     row::<cors::Cors>(),
+    row::<fault::Fault>(),
     row::<headers::Headers>(),
     row::<ip_allow::IpAllow>(),
     row::<ip_deny::IpDeny>(),

@@ -206,6 +206,19 @@ async fn rate_limit() {
     assert_eq!(endpoint.count(), 5);
 }
 
+#[tokio::test]
+async fn fault() {
+    let fault = r#"{ fault = { delay = { time = "200ms" }, abort = { status = 503 }, header = "X-Chaos" } }"#;
+    let (gateway, endpoint) = through(fault).await;
+    assert_eq!(gateway.get("/").await.status, 200);
+    let begun = std::time::Instant::now();
+    let reply = send(&gateway, "GET", "/", &[("x-chaos", "1")]).await;
+    assert_eq!((reply.status, endpoint.count()), (503, 1));
+    assert!(begun.elapsed().as_millis() >= 200, "{:?}", begun.elapsed());
+    let page = gateway.metrics().await;
+    assert_eq!(page.sum("gateway_faults_injected_total", &[("fault", "abort")]), 1.0);
+}
+
 /// Asked in the order written, told in reverse; those of the listener before those of the route.
 #[tokio::test]
 async fn order() {
