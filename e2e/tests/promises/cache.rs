@@ -342,3 +342,35 @@ endpoints = ["{app}"]
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(client.get("/stock/1").await.text(), "answer 6");
 }
+
+/// Purged by URL, by prefix, by tag: over the admin API and from the command line.
+#[tokio::test]
+async fn purges() {
+    let app = counting(&[("Cache-Control", "max-age=600"), ("Surrogate-Key", "all news")]).await;
+    let gateway = gateway(CACHED, &app).await;
+    let mut client = Client::h1(gateway.addr()).await;
+    let base = format!("http://{}", gateway.addr());
+    for path in ["/a/1", "/a/2", "/b"] {
+        client.get(path).await;
+    }
+    let purged = |reply: Reply| (reply.status, reply.json()["purged"].as_u64().unwrap_or_default());
+    let purge = async |what: String| purged(gateway.admin_post(&format!("/api/cache/purge?{what}")).await);
+    assert_eq!(purge(format!("url={base}/a/1")).await, (200, 1));
+    assert_eq!(client.get("/a/1").await.text(), "answer 4");
+    assert_eq!(client.get("/a/2").await.text(), "answer 2");
+    assert_eq!(purge(format!("prefix={base}/a/")).await, (200, 2));
+    assert_eq!(client.get("/b").await.text(), "answer 3");
+    assert_eq!(purge("tag=other".into()).await, (200, 0));
+    assert_eq!(purge("tag=news".into()).await, (200, 1));
+    assert_eq!(client.get("/b").await.text(), "answer 5");
+    assert_eq!(purge("url=/b".into()).await.0, 422);
+    assert_eq!(gateway.admin_get("/api/cache").await.json()["entries"], 1);
+    let admin = gateway.admin().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let told = tokio::task::spawn_blocking(move || {
+        portcullis_e2e::gateway::run(dir.path(), &["purge", "--all", "--admin", &admin])
+    });
+    let told = told.await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "1 answer purged");
+    assert_eq!(client.get("/b").await.text(), "answer 6");
+}

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Gateway, Outcome, Upgraded, for_routes, reply};
 
+mod cache;
 mod findings;
 mod guard;
 mod listeners;
@@ -53,6 +54,8 @@ enum Show {
     Reload,
     /// A new process of the binary now.
     Upgrade,
+    /// Takes answers out of the cache.
+    Purge,
     /// The list of resources.
     Index,
     /// The description.
@@ -77,13 +80,15 @@ const fn probe(path: &'static str, name: &'static str) -> Resource {
 }
 
 /// Everything that is served.
-static RESOURCES: [Resource; 17] = [
+static RESOURCES: [Resource; 19] = [
     get("/", Show::Index),
     get("/api/overview", Show::Document(overview::document)),
     get("/api/listeners", Show::Document(listeners::document)),
     get("/api/routes", Show::Document(routes::document)),
     get("/api/services", Show::Document(services::document)),
     get("/api/middlewares", Show::Document(middlewares::document)),
+    get("/api/cache", Show::Document(cache::document)),
+    Resource { method: Method::POST, path: "/api/cache/purge", any_host: false, show: Show::Purge },
     get("/api/findings", Show::Findings),
     get("/api/openapi.json", Show::OpenApi),
     Resource { method: Method::POST, path: "/reload", any_host: false, show: Show::Reload },
@@ -126,6 +131,12 @@ impl AdminApi {
             }
             Show::Reload => reloaded(self.gateway.reload().await.as_ref()),
             Show::Upgrade => upgraded(&self.gateway.upgrade().await),
+            Show::Purge => {
+                let view = View { gateway: self.gateway.clone(), runtime, born: self.born };
+                let query = x.request.query().map(str::to_owned);
+                // It looks at everything that is stored.
+                reply::aside(move || cache::purge(&view, query.as_deref())).await
+            }
             Show::Index => reply::json(StatusCode::OK, NAME, &index()),
             Show::OpenApi => {
                 let mut answer = reply::text(StatusCode::OK, NAME, OPENAPI);

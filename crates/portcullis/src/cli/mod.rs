@@ -15,6 +15,7 @@ mod demo;
 mod explain;
 mod man;
 mod proxy;
+mod purge;
 mod reload;
 mod run;
 mod schema;
@@ -59,6 +60,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Ask a running gateway to read its configuration again
     Reload(reload::Arguments),
+    /// Ask a running gateway to take answers out of its cache
+    Purge(purge::Arguments),
     /// Ask a running gateway to hand over to the binary installed now
     Upgrade(upgrade::Arguments),
     /// Print a completion script for a shell
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => arguments.run(),
         Command::Explain(arguments) => arguments.run(),
         Command::Reload(arguments) => arguments.run(),
+        Command::Purge(arguments) => arguments.run(),
         Command::Upgrade(arguments) => arguments.run(),
         Command::Completions(arguments) => arguments.run(&mut Cli::command()),
         Command::Man => man::run(Cli::command()),
