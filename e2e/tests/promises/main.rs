@@ -8,6 +8,7 @@ mod balancing;
 mod built_in;
 mod cache;
 mod cache_conformance;
+mod cache_shared;
 mod chaos;
 mod circuit_breaker;
 mod cli;

@@ -26,7 +26,7 @@ pub(super) fn document(view: &View) -> Value {
 
 /// `/api/cache/purge`: by exactly one of `url`, `prefix`, `tag` and `all`. 200 with the number of answers, 422 when it does
 /// not say what.
-pub(super) fn purge(view: &View, query: Option<&str>) -> Result<Answer, Error> {
+pub(super) async fn purge(view: View, query: Option<&str>) -> Result<Answer, Error> {
     let purge = match read(query.unwrap_or_default()) {
         Ok(purge) => purge,
         Err(problem) => {
@@ -34,8 +34,21 @@ pub(super) fn purge(view: &View, query: Option<&str>) -> Result<Answer, Error> {
             return reply::json(StatusCode::UNPROCESSABLE_ENTITY, NAME, &told);
         }
     };
-    let purged = view.runtime.stock.as_ref().map_or(0, |stock| stock.purge(&purge));
-    reply::json(StatusCode::OK, NAME, &json!({ "ok": true, "purged": purged, "problem": null }))
+    // First what is on its way, then the shared store, then memory: so nothing comes back from one into the other.
+    if let Some(stock) = &view.runtime.stock {
+        stock.epochs.purged(&purge);
+    }
+    let shared = match &view.runtime.far {
+        Some(far) => far.purge(&purge).await,
+        None => 0,
+    };
+    reply::aside(move || {
+        // It looks at everything that is stored.
+        let purged = view.runtime.stock.as_ref().map_or(0, |stock| stock.purge(&purge));
+        let told = json!({ "ok": true, "purged": purged.max(shared), "problem": null });
+        reply::json(StatusCode::OK, NAME, &told)
+    })
+    .await
 }
 
 fn read(query: &str) -> Result<Purge, String> {

@@ -134,8 +134,7 @@ impl AdminApi {
             Show::Purge => {
                 let view = View { gateway: self.gateway.clone(), runtime, born: self.born };
                 let query = x.request.query().map(str::to_owned);
-                // It looks at everything that is stored.
-                reply::aside(move || cache::purge(&view, query.as_deref())).await
+                cache::purge(view, query.as_deref()).await
             }
             Show::Index => reply::json(StatusCode::OK, NAME, &index()),
             Show::OpenApi => {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
+use super::Name;
 use crate::human;
 
 /// Where answers are kept.
@@ -13,11 +14,14 @@ pub struct CacheStore {
     pub memory: u64,
     /// Largest body kept.
     pub max_object: u64,
+    /// Keeps answers too, for all who share it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Name>,
 }
 
 impl Default for CacheStore {
     fn default() -> CacheStore {
-        CacheStore { memory: 128 << 20, max_object: 8 << 20 }
+        CacheStore { memory: 128 << 20, max_object: 8 << 20, store: None }
     }
 }
 

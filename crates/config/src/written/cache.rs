@@ -17,6 +17,9 @@ use crate::scalar::Problem;
 pub struct CacheStore {
     /// How much memory it may take. Default 128 MB.
     pub memory: Option<Lit<Size>>,
+    /// Name of a store (`[stores.NAME]`) that keeps answers too: shared by all gateways that use it, and asked when memory
+    /// has none. Default: none.
+    pub store: Option<String>,
     /// The largest body that is kept. Default 8 MB, or a quarter of `memory` when that is less.
     pub max_object: Option<Lit<Size>>,
 }

@@ -97,6 +97,16 @@ pub(super) fn write(page: &mut Page, view: &View, stock: Option<&Stock>) {
     for cache in all {
         page.sample(&[("path", &cache.label)], cache.refreshes.load(Relaxed));
     }
+    if let Some(far) = stock.map(|stock| stock.far.totals()).filter(|far| *far != (0, 0, 0)) {
+        page.family(
+            "gateway_cache_store_requests_total",
+            Counter,
+            "Look-ups in the store that gateways share, by result; and what failed there.",
+        );
+        for (result, count) in [("hit", far.0), ("miss", far.1), ("failure", far.2)] {
+            page.sample(&[("result", result)], count);
+        }
+    }
     let Some(filled) = stock.map(Stock::filled) else { return };
     page.family("gateway_cache_entries", Gauge, "Answers in the memory of the cache.");
     page.sample(&[], filled.entries);

@@ -10,7 +10,7 @@ use portcullis_cache::{
 use portcullis_config::model;
 
 use super::compile::Compiler;
-use crate::forward::cache::{RouteCache, Stock};
+use crate::forward::cache::{Far, RouteCache, Stock};
 
 impl Compiler<'_> {
     /// The cache of a route: as it says, or else as its service does.
@@ -21,18 +21,36 @@ impl Compiler<'_> {
         let store = &self.model.cache;
         let keep = self.parts.keep;
         let stock = self.stock.get_or_insert_with(|| {
-            let identity = format!("{store:?}");
+            let identity = format!("{} {}", store.memory, store.max_object);
             let stock = keep.get("cache", &identity, || Stock::new(store.memory, store.max_object));
             self.parts.metrics.watch_cache(&stock);
             stock
         });
+        let stock = stock.clone();
+        let far = self.far(&stock);
         Some(Arc::new(RouteCache {
+            far,
             policy: policy(settings, store.max_object),
-            stock: stock.clone(),
+            stock,
             metrics: self.parts.metrics.cache(&super::compile::path_label(route)),
             x_cache: settings.x_cache,
             name: self.model.gateway_name.clone(),
         }))
+    }
+
+    /// The shared store, where there is one: one for all routes.
+    fn far(&mut self, stock: &Stock) -> Option<Arc<Far>> {
+        let name = self.model.cache.store.as_ref()?;
+        if self.far.is_none() {
+            match self.parts.stores.get(name).and_then(|store| store.blobs.clone()) {
+                Some(blobs) => {
+                    let largest = self.model.cache.max_object;
+                    self.far = Some(Arc::new(Far::new(blobs, stock.far.clone(), largest)));
+                }
+                None => self.problem("cache", format!("no store \"{name}\" that keeps answers")),
+            }
+        }
+        self.far.clone()
     }
 }
 

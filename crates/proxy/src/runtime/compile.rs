@@ -27,7 +27,7 @@ use crate::{
     balance::{self, KeyOf, Place, Sticky, stable_hash},
     dns::{Named, Resolver},
     forward::{
-        cache::Stock,
+        cache::{Far, Stock},
         upstream::{Pools, Upstream, Where},
     },
     health::{self, Passive},
@@ -85,6 +85,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         resolver,
         names: BTreeMap::new(),
         stock: None,
+        far: None,
         problems: Vec::new(),
     };
     let middlewares = compiler.middlewares();
@@ -109,6 +110,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         services: Arc::new(services),
         names,
         stock: compiler.stock,
+        far: compiler.far,
         model,
     })
 }
@@ -119,6 +121,7 @@ pub(super) struct Compiler<'a> {
     resolver: Arc<Resolver>,
     names: BTreeMap<Arc<str>, Arc<Named>>,
     pub(super) stock: Option<Arc<Stock>>,
+    pub(super) far: Option<Arc<Far>>,
     problems: Vec<Problem>,
 }
 
@@ -127,7 +130,7 @@ type Services = BTreeMap<Name, Arc<Service>>;
 type Listeners = BTreeMap<Name, Arc<Listener>>;
 
 impl Compiler<'_> {
-    fn problem(&mut self, object: impl Into<String>, message: impl ToString) {
+    pub(super) fn problem(&mut self, object: impl Into<String>, message: impl ToString) {
         self.problems.push(Problem { object: object.into(), message: message.to_string() });
     }
 

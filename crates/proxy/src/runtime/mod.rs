@@ -9,7 +9,7 @@ use crate::{
     balance::{KeyOf, Sticky},
     dns::Named,
     forward::{
-        cache::{RouteCache, Stock},
+        cache::{Far, RouteCache, Stock},
         careful::Policies,
         upstream::Upstream,
     },
@@ -49,6 +49,8 @@ pub struct Runtime {
     pub access_log: Option<Arc<AccessLog>>,
     /// What is cached, where something may be.
     pub stock: Option<Arc<Stock>>,
+    /// The store that gateways share for it.
+    pub far: Option<Arc<Far>>,
     /// All counters of the process.
     pub metrics: Arc<Metrics>,
 }

@@ -11,10 +11,11 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use portcullis_cache::{
-    Forwarded, Object, Outcome, Refusal, admit,
+    Forwarded, Object, Outcome, Refusal, Verdict, admit,
     admit::{Admission, Received},
     date::{self, Seconds},
     directives::Directives,
+    judge,
     judge::{is_failure, may_on_error},
     key::write_key,
     validate,
@@ -23,7 +24,7 @@ use portcullis_cache::{
 use portcullis_core::{Answer, Body, Exchange, Fields, Frame, Kind, Known, Request, exchange::NoLink};
 
 use super::{
-    Look, RouteCache, Stage,
+    Far, Look, RouteCache, Stage,
     epochs::Mark,
     flight::{Failure, Flight, Head},
     purge,
@@ -108,6 +109,9 @@ impl Fetch {
 
     /// Fetches.
     pub async fn run(mut self) {
+        if self.is_far().await {
+            return;
+        }
         let asks_for_news = match &self.stale {
             Some(stale) => validate::ask_for_news(&mut self.x.request.fields, &stale.object),
             None => {
@@ -122,7 +126,8 @@ impl Fetch {
             (Ok(answer), Some(stale)) if asks_for_news && answer.status == StatusCode::NOT_MODIFIED => {
                 if validate::is_about(&stale.object, &answer.fields) {
                     let stale = stale.clone();
-                    return self.confirmed(&stale, &answer, asked);
+                    let kept = self.confirmed(&stale, &answer, asked);
+                    return share(self.cache.far.clone(), kept).await;
                 }
                 // It speaks of something that is not stored: the whole is wanted after all.
                 validate::ask_for_all(&mut twin.request.fields);
@@ -136,8 +141,26 @@ impl Fetch {
         }
     }
 
+    /// Is it in the store that gateways share? What is there and stale is asked news of.
+    async fn is_far(&mut self) -> bool {
+        let Some(far) = self.cache.far.clone().filter(|_| self.stale.is_none()) else { return false };
+        let Some(object) = far.find(&self.key, &self.asked.fields).await else { return false };
+        let fields = object.fields();
+        let entry = Arc::new(self.entry(object, &fields));
+        let times = &entry.object.times;
+        let now = date::now();
+        if judge(times, &self.directives, now) != Verdict::Fresh {
+            self.stale = Some(entry);
+            return false;
+        }
+        self.cache.stock.keep(&entry, &entry.vary());
+        let outcome = Outcome::hit(times.ttl(now)).because("store");
+        self.flight.flight.entry(entry, outcome, &self.way);
+        true
+    }
+
     /// The origin says that what is stored still is right.
-    fn confirmed(&self, stale: &Entry, answer: &Answer, asked: Seconds) {
+    fn confirmed(&self, stale: &Entry, answer: &Answer, asked: Seconds) -> Kept {
         let merged = validate::freshened(&stale.object, &answer.fields);
         let status = stale.object.status;
         let length = Some(stale.object.body().len() as u64);
@@ -148,7 +171,8 @@ impl Fetch {
         let fields =
             storable(&merged, admitted.as_ref().map_or(&[], |admission| &admission.without), &received);
         let Some(object) = stale.object.with_head(&fields, times) else {
-            return self.flight.flight.failed(incomplete(), &self.way);
+            self.flight.flight.failed(incomplete(), &self.way);
+            return None;
         };
         let outcome = Outcome { ttl: Some(times.ttl(received.now)), ..outcome };
         let entry = Arc::new(self.entry(object, &merged));
@@ -159,7 +183,8 @@ impl Fetch {
                 false
             }
         };
-        self.flight.flight.entry(entry, Outcome { stored, ..outcome }, &self.way);
+        self.flight.flight.entry(entry.clone(), Outcome { stored, ..outcome }, &self.way);
+        admitted.ok().filter(|_| stored).map(|admission| (entry, admission.vary))
     }
 
     fn entry(&self, object: Object, fields: &Fields) -> Entry {
@@ -225,13 +250,14 @@ impl Fetch {
             lane: self.lane,
         };
         let end = intake.body(&mut answer.body, length).await;
+        let mut kept: Kept = None;
         let end = match end {
             Ok(true) => {
                 let object = make(&flight.pieces()).and_then(|object| with_length(object, &fields));
                 let entry = object.map(|object| Arc::new(self.entry(object, &answer.fields)));
-                if let Some(entry) = &entry {
-                    self.cache.stock.keep(entry, &admission.vary);
-                }
+                let stored =
+                    entry.as_ref().is_some_and(|entry| self.cache.stock.keep(entry, &admission.vary));
+                kept = entry.clone().filter(|_| stored).map(|entry| (entry, admission.vary.clone()));
                 Ok(entry)
             }
             Ok(false) => Ok(None),
@@ -240,6 +266,17 @@ impl Fetch {
         // First nobody joins any longer, then all know: who comes now finds it stored.
         self.cache.stock.flights.leave(self.flight.place, flight);
         flight.end(end);
+        share(self.cache.far.clone(), kept).await;
+    }
+}
+
+/// What was stored in memory, and what it varies by.
+type Kept = Option<(Arc<Entry>, Vec<Box<str>>)>;
+
+/// Gives it to those who share a store.
+async fn share(far: Option<Arc<Far>>, kept: Kept) {
+    if let (Some(far), Some((entry, vary))) = (far, kept) {
+        far.put(&entry, &vary).await;
     }
 }
 

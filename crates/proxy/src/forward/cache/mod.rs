@@ -17,7 +17,6 @@ use std::{
 use http::StatusCode;
 use portcullis_cache::{
     Ask, Bypass, Forwarded, Outcome, Policy, Verdict,
-    ask::is_unsafe,
     date::{self, Seconds},
     directives::Flag,
     invalidate, judge,
@@ -39,6 +38,7 @@ use super::{Forward, forward};
 use crate::{observe::CacheMetrics, serve::while_wanted, ticket::Ticket};
 
 pub mod epochs;
+mod far;
 mod fetch;
 pub mod flight;
 mod flights;
@@ -46,6 +46,7 @@ pub mod purge;
 pub mod shelf;
 mod stock;
 
+pub use far::{Far, FarCounts};
 pub use purge::Purge;
 pub use stock::Stock;
 
@@ -55,6 +56,8 @@ pub struct RouteCache {
     pub policy: Policy,
     /// Where answers are kept: shared by all routes.
     pub stock: Arc<Stock>,
+    /// The store that gateways share, where there is one.
+    pub far: Option<Arc<Far>>,
     /// Counters.
     pub metrics: Arc<CacheMetrics>,
     /// Say `X-Cache: HIT` or `MISS` too.
@@ -176,12 +179,16 @@ async fn pass(
     ticket: &mut Ticket,
     outcome: Outcome,
 ) -> Result<Answer, Error> {
-    let unsafe_twin = is_unsafe(&ticket.x.request.method).then(|| ticket.x.request.twin());
     let result = forward(parts, &mut ticket.x, &mut ticket.way, Instant::now()).await;
     cache.tell(ticket, parts.worker.index, outcome);
-    if let (Ok(answer), Some(_)) = (&result, unsafe_twin) {
-        for uri in invalidate::targets(&ticket.x, answer.status, &answer.fields) {
-            cache.stock.invalidate(&uri);
+    let invalid = match &result {
+        Ok(answer) => invalidate::targets(&ticket.x, answer.status, &answer.fields),
+        Err(_) => Vec::new(),
+    };
+    for uri in invalid {
+        cache.stock.invalidate(&uri);
+        if let Some(far) = &cache.far {
+            far.invalidate(&uri).await;
         }
     }
     result

@@ -7,6 +7,7 @@ use std::sync::{
 
 use super::{
     epochs::Epochs,
+    far::FarCounts,
     flights::Flights,
     purge::Purge,
     shelf::{Entry, Shelf},
@@ -19,6 +20,8 @@ pub struct Stock {
     /// What is not valid any longer.
     pub epochs: Epochs,
     pub(super) flights: Flights,
+    /// What was asked of the store that gateways share.
+    pub far: Arc<FarCounts>,
     purged: AtomicU64,
     invalidated: AtomicU64,
 }
@@ -45,6 +48,7 @@ impl Stock {
             shelf: Shelf::new(bytes, largest),
             epochs: Epochs::new(),
             flights: Flights::new(),
+            far: Arc::default(),
             purged: AtomicU64::new(0),
             invalidated: AtomicU64::new(0),
         }
