@@ -162,7 +162,7 @@ impl From<Kind> for Error {
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Kind; 42] = {
+    pub const ALL: [Kind; Kind::Internal as usize + 1] = {
         use Kind::*;
         [
             BadRequest,

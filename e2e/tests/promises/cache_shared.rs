@@ -1,14 +1,13 @@
 //! The cache's shared store: a real redis-server between two gateways, killed and started again under them.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use portcullis_e2e::{
     Client, Endpoint, Gateway, Setup,
     client::{empty, full},
+    redis::Redis,
+    wait::{LONG, within},
 };
 
 const SHARED: &str = r#"
@@ -24,40 +23,14 @@ cache = true
 store = "main"
 
 [stores.main.redis]
-url = "redis://127.0.0.1:{redis}"
+url = "{redis}"
 "#;
 
-struct Server(Child, u16);
-
-impl Server {
-    fn start(port: u16) -> Server {
-        let arguments =
-            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp", "--port"];
-        let mut command = Command::new("redis-server");
-        command.args(arguments).arg(port.to_string()).stdout(Stdio::null());
-        let child = command.spawn().expect("redis-server, which scripts/test installs");
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "redis-server does not start");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Server(child, port)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-async fn gateway(app: &Endpoint, port: u16) -> Gateway {
-    Setup::new(SHARED).set("app", app.url()).set("redis", port).start().await
+/// A gateway that has found its store.
+async fn gateway(app: &Endpoint, redis: &Redis) -> Gateway {
+    let gateway = Setup::new(SHARED).set("app", app.url()).set("redis", redis.url()).start().await;
+    within(LONG, "the store", || async { gateway.metrics().await.sum("gateway_store_up", &[]) >= 1.0 }).await;
+    gateway
 }
 
 /// All ask for one host, as they would behind a balancer.
@@ -84,9 +57,9 @@ async fn counting(vary: bool) -> Endpoint {
 /// What one has fetched, the other need not; what is large comes back as it was, byte by byte.
 #[tokio::test]
 async fn gateways_share_what_they_fetched() {
-    let server = Server::start(free_port());
+    let redis = Redis::start().await;
     let app = counting(true).await;
-    let (one, two) = (gateway(&app, server.1).await, gateway(&app, server.1).await);
+    let (one, two) = (gateway(&app, &redis).await, gateway(&app, &redis).await);
     for (path, count) in [("/a", 1), ("/large", 2)] {
         let first = get(&one, path).await;
         // It is put into the store behind the answer.
@@ -111,12 +84,11 @@ async fn gateways_share_what_they_fetched() {
 /// The store goes away and comes back: misses and a count, never an error.
 #[tokio::test]
 async fn a_store_that_fails_is_a_miss() {
-    let port = free_port();
-    let server = Server::start(port);
+    let mut redis = Redis::start().await;
     let app = counting(false).await;
-    let gateway = gateway(&app, port).await;
+    let gateway = gateway(&app, &redis).await;
     assert_eq!(get(&gateway, "/a").await.status, 200);
-    drop(server);
+    redis.kill();
     for number in 0..20 {
         let (begun, reply) = (Instant::now(), get(&gateway, &format!("/b{number}")).await);
         assert_eq!(reply.status, 200);
@@ -124,6 +96,6 @@ async fn a_store_that_fails_is_a_miss() {
     }
     let page = gateway.metrics().await;
     assert!(page.sum("gateway_cache_store_requests_total", &[("result", "failure")]) > 0.0);
-    let _again = Server::start(port);
+    redis.again().await;
     assert_eq!(get(&gateway, "/c").await.status, 200);
 }

@@ -30,6 +30,7 @@ mod large_bodies;
 mod limits;
 mod many_connections;
 mod metrics;
+mod mi_mascota;
 mod middlewares;
 mod paths;
 mod proxy_protocol;

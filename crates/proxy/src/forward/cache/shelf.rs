@@ -69,7 +69,7 @@ pub enum Found {
 const SPECS: usize = 4;
 /// Variants of one key.
 const VARIANTS: usize = 128;
-/// What an entry costs beside its bytes, about: held against the truth by a test.
+/// What an entry costs beside its bytes: an estimate.
 const OVERHEAD: usize = 256;
 
 #[derive(Debug, Clone)]
