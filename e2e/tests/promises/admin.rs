@@ -128,19 +128,16 @@ async fn it_is_described_by_openapi() {
     let paths = described["paths"].as_object().expect("paths");
     assert!(paths.len() >= 10);
     for (path, methods) in paths {
-        for method in methods.as_object().expect("methods").keys() {
+        for (method, operation) in methods.as_object().expect("methods") {
             let reply = match method.as_str() {
                 "get" => gateway.admin_get(path).await,
                 "post" => gateway.admin_post(path).await,
                 other => panic!("{other} {path} is not read-only"),
             };
-            // Health may rightly say that not all is well.
-            assert!(
-                reply.status == 200 || reply.status == 503,
-                "{method} {path}: {} {}",
-                reply.status,
-                reply.text()
-            );
+            // Whatever it says, not all being well or something missing in the question, is described.
+            let responses = operation["responses"].as_object().expect("responses");
+            let is_described = responses.contains_key(&reply.status.to_string());
+            assert!(is_described, "{method} {path}: {} {}", reply.status, reply.text());
         }
     }
     let index = gateway.admin_get("/").await.text();
