@@ -4,11 +4,12 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
     "policies/circuit-breaker.md",
+    "policies/fallback.md",
     "policies/retries.md",
     "protocols.md",
     "routing.md",

@@ -71,7 +71,13 @@ impl Pages {
 
     /// The answer to an error. The request gets an id if it has none.
     pub fn answer(&self, x: &mut Exchange, error: &Error) -> Answer {
-        let mapping = error.mapping();
+        self.answer_with(x, error, None)
+    }
+
+    /// The same, with another status than the usual one.
+    pub fn answer_with(&self, x: &mut Exchange, error: &Error, status: Option<StatusCode>) -> Answer {
+        let mut mapping = error.mapping();
+        mapping.status = status.unwrap_or(mapping.status);
         let id: Box<str> = x.id_or_new().into();
         let violated = match error.kind {
             Kind::RateLimited => x.recall::<Violated>().map_or(&[][..], |violated| &violated.0),

@@ -25,7 +25,7 @@ use portcullis_core::{
 
 use crate::{
     clock::Watch,
-    forward::{Forward, cache, forward},
+    forward::{Forward, cache, fallback, forward},
     limit,
     route::{Found, Query},
     runtime::{Asked, Listener, Route, Runtime, Service, Target},
@@ -254,6 +254,11 @@ async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
                     None => Box::pin(cache::answer(&parts, cache, ticket)).await,
                 },
             };
+            // The last resort, hence outside of the cache; rare, hence in a box of its own.
+            if fallback::of(route, service).is_some() {
+                let last = fallback::or_else(&parts, &mut ticket.x, &mut ticket.way, result);
+                result = Box::pin(last).await;
+            }
             if let Ok(answer) = &mut result {
                 be_patient(answer, route, service, &mut ticket.body_idle);
             }
@@ -294,7 +299,8 @@ fn refuse(runtime: &Runtime, ticket: &mut Ticket, error: &Error) -> Answer {
     ticket.blame(error);
     // What is left of the request is of no use to anybody.
     ticket.x.request.body = Body::Empty;
-    runtime.pages.answer(&mut ticket.x, error)
+    let status = ticket.status_of(error.kind);
+    runtime.pages.answer_with(&mut ticket.x, error, status)
 }
 
 /// Awaits something as long as the deadline allows.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
 use portcullis_cache::Outcome;
 use portcullis_core::{Answer, Error, Exchange, Kind, Source};
 
@@ -105,9 +106,16 @@ impl Ticket {
         let Keeper::Runtime(runtime, _) = &self.keeper else { return None };
         let runtime = runtime.clone();
         self.blame(error);
-        let answer = runtime.pages.answer(&mut self.x, error);
+        let status = self.status_of(error.kind);
+        let answer = runtime.pages.answer_with(&mut self.x, error, status);
         self.status = answer.status.as_u16();
         Some(answer)
+    }
+
+    /// The status of an error on this route, where that is not the usual one.
+    pub fn status_of(&self, kind: Kind) -> Option<StatusCode> {
+        let Keeper::Runtime(runtime, Some(index)) = &self.keeper else { return None };
+        runtime.routes.get(*index)?.status_of(kind)
     }
 
     /// Lets the configuration go, keeping what the end needs.
@@ -121,6 +129,7 @@ impl Ticket {
             service: service.cloned(),
             endpoint: endpoint.cloned(),
         };
+        self.way.elsewhere = None;
     }
 
     fn metrics(&self) -> Option<&Arc<RouteMetrics>> {
@@ -226,7 +235,11 @@ impl Ticket {
 }
 
 /// Names of the service and the endpoint that a request went to.
-fn reached<'a>(route: Option<&'a Route>, way: &Way) -> (Option<&'a Arc<str>>, Option<&'a Arc<str>>) {
+fn reached<'a>(route: Option<&'a Route>, way: &'a Way) -> (Option<&'a Arc<str>>, Option<&'a Arc<str>>) {
+    if let Some(elsewhere) = &way.elsewhere {
+        let upstream = way.endpoint.and_then(|index| elsewhere.upstream(index));
+        return (Some(&elsewhere.0.name), upstream.map(|upstream| &upstream.url));
+    }
     match route.map(|route| &route.target) {
         Some(Target::Service(service)) => {
             let upstream = way.endpoint.and_then(|index| service.upstreams.get(index));

@@ -17,6 +17,7 @@ mod config_forms;
 mod dns;
 mod errors;
 mod failing_endpoints;
+mod fallback;
 mod floods;
 mod forwarding_fields;
 mod grpc;

@@ -4,6 +4,7 @@ mod breaker;
 mod cache;
 mod conditions;
 mod defaults;
+mod fallback;
 mod globals;
 mod health;
 mod listeners;

@@ -17,6 +17,7 @@ impl Merger<'_> {
         let breaker = written.circuit_breaker.as_ref();
         ServicePolicies {
             retry: written.retry.as_ref().map(|retry| self.retry(source, path, &retry.0)),
+            fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
             circuit_breaker: breaker.map(|breaker| self.circuit_breaker(source, path, &breaker.0)),
         }
     }
@@ -27,6 +28,10 @@ impl Merger<'_> {
         path: &Path,
         written: &written::Route,
     ) -> RoutePolicies {
-        RoutePolicies { retry: written.retry.as_ref().map(|retry| self.route_retry(source, path, &retry.0)) }
+        RoutePolicies {
+            retry: written.retry.as_ref().map(|retry| self.route_retry(source, path, &retry.0)),
+            fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
+            errors: self.error_statuses(source, path, &written.errors),
+        }
     }
 }

@@ -255,7 +255,7 @@ impl Merger<'_> {
         Target::Quarantined("it leads nowhere".into())
     }
 
-    fn reference(&mut self, source: &Source, path: &Path, service: &str) -> Target {
+    pub(super) fn reference(&mut self, source: &Source, path: &Path, service: &str) -> Target {
         if let Some(builtin) = service.strip_prefix('@') {
             let builtins = self.kinds.builtins();
             if !builtins.contains(&builtin) {

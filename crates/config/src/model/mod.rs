@@ -6,6 +6,7 @@
 mod breaker;
 mod cache;
 mod dns;
+mod fallback;
 mod health;
 mod listener;
 mod observe;
@@ -24,6 +25,7 @@ use crate::human;
 pub use breaker::CircuitBreaker;
 pub use cache::{Cache, CacheKey, CacheStore};
 pub use dns::Dns;
+pub use fallback::{ERRORS, Fallback, Instead};
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};
 pub use listener::{
     CertificateFiles, Doubtful, Http3, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy,

@@ -1,8 +1,10 @@
 //! What services and routes do about failure. Each of it is off unless it was written.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::Serialize;
 
-use super::{CircuitBreaker, Retry};
+use super::{CircuitBreaker, Fallback, Retry};
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -13,6 +15,9 @@ pub struct ServicePolicies {
     /// Leaves it alone for a time when it fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
+    /// What clients get in place of an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
 }
 
 /// What a route does about failure, where that is not its service's business.
@@ -21,4 +26,10 @@ pub struct RoutePolicies {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    /// Overrides the service's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+    /// Statuses of the gateway's own errors, by slug.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<Arc<str>, u16>,
 }

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Cache, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy, RouteTimeouts,
-    Service,
+    Cache, Fallback, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy,
+    RouteTimeouts, Service,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};
@@ -65,6 +65,11 @@ pub struct Route {
     pub path_policy: Option<RoutePathPolicy>,
     /// Send a request once more when its attempt failed; `false` for never. Default: the service's.
     pub retry: Option<OrTable<Retry>>,
+    /// What clients get in place of an error. Default: the service's.
+    pub fallback: Option<Fallback>,
+    /// Other statuses for the gateway's own errors, by their slugs: `{ no_endpoints = 502 }`.
+    #[serde(default)]
+    pub errors: BTreeMap<String, u16>,
     /// Send `Host` as it came (true) or the endpoint's own (false). Default: the service's.
     pub pass_host: Option<bool>,
     /// Cache answers. `true` for the defaults, `false` for a route of a service that caches. Default: the service's.

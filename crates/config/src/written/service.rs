@@ -9,8 +9,8 @@ use serde::{
 };
 
 use super::{
-    Cache, CircuitBreaker, EndpointUrl, HealthCheck, Lit, OrTable, PassiveHealth, Retry, ServiceTimeouts,
-    Strategy, UpstreamTls, literal::Literal,
+    Cache, CircuitBreaker, EndpointUrl, Fallback, HealthCheck, Lit, OrTable, PassiveHealth, Retry,
+    ServiceTimeouts, Strategy, UpstreamTls, literal::Literal,
 };
 use crate::{
     model::{ProxyProtocol, SameSite, UpstreamHttp},
@@ -42,6 +42,8 @@ pub struct Service {
     /// Leave the service alone for a time when it fails. `true` for the defaults, a number of failures in a row, or an
     /// expression of Traefik's. Default: off.
     pub circuit_breaker: Option<OrTable<CircuitBreaker>>,
+    /// What clients get in place of an error. Default: the error.
+    pub fallback: Option<Fallback>,
     /// Send `Host` as the client sent it (true) or the endpoint's own (false). Default true.
     pub pass_host: Option<bool>,
     /// How long to wait for an endpoint.

@@ -15,9 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
 
-use super::{Forward, TRIES, Way, attempt, nobody, replay::Saved, retry::Retry};
+use super::{
+    Forward, TRIES, Way, attempt,
+    fallback::{self, Fallback},
+    nobody,
+    replay::Saved,
+    retry::Retry,
+};
 use crate::{
     health::{
         breaker::{Breaker, Breakers, Outcome, Permit},
@@ -26,6 +33,9 @@ use crate::{
     runtime::Service,
 };
 
+/// So much of a body is kept for the service of a fallback.
+const FALLBACK_BODY: u64 = 64 * 1024;
+
 /// What a service or a route does about failure; `None` everywhere else.
 #[derive(Default)]
 pub struct Policies {
@@ -33,6 +43,10 @@ pub struct Policies {
     pub retry: Option<Retry>,
     /// Leave the service alone for a time when it fails.
     pub breakers: Option<Breakers>,
+    /// What clients get in place of an error.
+    pub fallback: Option<Fallback>,
+    /// Other statuses for the gateway's own errors.
+    pub errors: Vec<(Kind, StatusCode)>,
 }
 
 /// Like [`super::forward`], with policies.
@@ -42,11 +56,27 @@ pub fn forward<'a>(
     way: &'a mut Way,
     now: Instant,
 ) -> BoxFuture<'a, Result<Answer, Error>> {
-    Box::pin(run(parts, x, way, now))
+    Box::pin(run(parts, x, way, now, parts.route.policies.as_deref()))
 }
 
-async fn run(parts: &Forward<'_>, x: &mut Exchange, way: &mut Way, now: Instant) -> Result<Answer, Error> {
-    let (of_route, of_service) = (parts.route.policies.as_ref(), parts.service.policies.as_ref());
+/// The same for a service that the route does not lead to: what the route has of policies is not for it.
+pub fn elsewhere<'a>(
+    parts: &'a Forward<'a>,
+    x: &'a mut Exchange,
+    way: &'a mut Way,
+    now: Instant,
+) -> BoxFuture<'a, Result<Answer, Error>> {
+    Box::pin(run(parts, x, way, now, None))
+}
+
+async fn run(
+    parts: &Forward<'_>,
+    x: &mut Exchange,
+    way: &mut Way,
+    now: Instant,
+    of_route: Option<&Policies>,
+) -> Result<Answer, Error> {
+    let of_service = parts.service.policies.as_deref();
     let retry = of_route
         .and_then(|policies| policies.retry.as_ref())
         .or_else(|| of_service.and_then(|policies| policies.retry.as_ref()))
@@ -54,10 +84,20 @@ async fn run(parts: &Forward<'_>, x: &mut Exchange, way: &mut Way, now: Instant)
     if let Some(retry) = retry {
         retry.begin(parts.worker.index, now);
     }
-    let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer));
+    // One that stands in for another is not stood in for.
+    let fallback = if way.elsewhere.is_some() { None } else { fallback::of(parts.route, parts.service) };
+    let fallback = fallback.filter(|fallback| fallback.asks());
+    let least = if fallback.is_some() { FALLBACK_BODY } else { 0 };
+    let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer).max(least));
     let breakers = of_service.and_then(|policies| policies.breakers.as_ref());
-    let run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
-    run.attempts(x, way, now).await
+    let mut run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
+    let result = run.attempts(x, way, now).await;
+    way.body_lost = !run.saved.is_repeatable(&x.request);
+    match fallback.filter(|fallback| fallback.covers(&result)) {
+        Some(_) => run.saved.lend(&mut x.request),
+        None => run.saved.let_go(),
+    }
+    result
 }
 
 /// A request under way.
@@ -115,7 +155,7 @@ enum Next {
 }
 
 impl<'a> Run<'a> {
-    async fn attempts(mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
+    async fn attempts(&mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
         let service: &Service = self.parts.service;
         let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
         let key = service.key.as_ref().and_then(|key| key.key(x));
@@ -284,13 +324,12 @@ impl<'a> Run<'a> {
     }
 
     fn done(
-        self,
+        &self,
         bound: Option<usize>,
         index: usize,
         result: Result<Answer, Error>,
         x: &mut Exchange,
     ) -> Result<Answer, Error> {
-        self.saved.let_go();
         let covers = |retry: &Retry| retry.covers(&x.request.method, &result);
         let is_exhausted =
             self.waited > 0 && self.retry.is_some_and(|retry| self.made >= retry.attempts() && covers(retry));

@@ -30,6 +30,7 @@ pub mod careful;
 pub mod connect;
 pub mod detached;
 pub mod eyeballs;
+pub mod fallback;
 mod over_h2;
 pub mod replay;
 pub mod retry;
@@ -71,6 +72,12 @@ pub struct Way {
     pub connect: Duration,
     /// From the start of the last attempt to its answer's head.
     pub first_byte: Duration,
+    /// The service it went to, where that is not its route's.
+    pub elsewhere: Option<fallback::Elsewhere>,
+    /// The request has its forwarding fields already. Noted where policies may send it elsewhere.
+    pub prepared: bool,
+    /// The request cannot be sent again: some of its body was sent, and not kept.
+    pub body_lost: bool,
 }
 
 /// Forwards a request to an endpoint of the service. `now` is the time.
@@ -89,6 +96,7 @@ pub async fn forward(
     }
     portcullis_core::forwarded::send(x, &forward.runtime.gateway_name);
     if service.policies.is_some() || forward.route.policies.is_some() {
+        way.prepared = true;
         return careful::forward(forward, x, way, now).await;
     }
     let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));

@@ -124,6 +124,14 @@ impl Metrics {
             page.sample(&[("service", service)], totals.retries_refused);
         }
         page.family(
+            "gateway_fallbacks_total",
+            Counter,
+            "Requests that got the service's or route's fallback.",
+        );
+        for (service, totals) in &all {
+            page.sample(&[("service", service)], totals.fallbacks);
+        }
+        page.family(
             "gateway_service_health_changes_total",
             Counter,
             "Endpoints that came into service (up) or went out of it (down).",

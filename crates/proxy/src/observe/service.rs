@@ -37,6 +37,7 @@ struct ServiceShard {
     duration: Histogram,
     retries: AtomicU64,
     retries_refused: AtomicU64,
+    fallbacks: AtomicU64,
 }
 
 impl ServiceMetrics {
@@ -66,6 +67,11 @@ impl ServiceMetrics {
         self.shard(shard).retries_refused.fetch_add(1, Relaxed);
     }
 
+    /// A request gets the fallback.
+    pub fn fell_back(&self, shard: usize) {
+        self.shard(shard).fallbacks.fetch_add(1, Relaxed);
+    }
+
     /// A request failed before there was an endpoint to blame: none in service, or a limit of the service's own.
     pub fn failed(&self, shard: usize, kind: Kind) {
         self.shard(shard).errors.add(kind_code(kind));
@@ -81,6 +87,7 @@ impl ServiceMetrics {
                 duration: Histogram::new(&self.bounds.load()),
                 retries: AtomicU64::new(0),
                 retries_refused: AtomicU64::new(0),
+                fallbacks: AtomicU64::new(0),
             }
         });
         if fresh {
@@ -102,6 +109,7 @@ impl ServiceMetrics {
             went_down: self.went_down.load(Relaxed),
             retries: 0,
             retries_refused: 0,
+            fallbacks: 0,
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
         };
@@ -111,6 +119,7 @@ impl ServiceMetrics {
             shard.duration.collect(&mut totals.duration);
             totals.retries += shard.retries.load(Relaxed);
             totals.retries_refused += shard.retries_refused.load(Relaxed);
+            totals.fallbacks += shard.fallbacks.load(Relaxed);
         }
         totals
     }
@@ -129,6 +138,8 @@ pub struct ServiceTotals {
     pub retries: u64,
     /// Attempts that were not made, because the retry budget was used up.
     pub retries_refused: u64,
+    /// Requests that got the fallback.
+    pub fallbacks: u64,
     statuses: BTreeMap<u16, u64>,
     errors: BTreeMap<u16, u64>,
 }

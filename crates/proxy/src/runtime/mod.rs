@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use portcullis_config::model::{self, Model, Name};
-use portcullis_core::{Middleware, balance::Balancer, builtin::Builtin, endpoint::Endpoint};
+use portcullis_core::{Kind, Middleware, balance::Balancer, builtin::Builtin, endpoint::Endpoint};
 
 use crate::{
     balance::{KeyOf, Sticky},
@@ -124,6 +125,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// The status of an error here, where that is not the usual one.
+    pub fn status_of(&self, kind: Kind) -> Option<StatusCode> {
+        let own = &self.policies.as_ref()?.errors;
+        own.iter().find(|(known, _)| *known == kind).map(|(_, status)| *status)
+    }
+
     /// Does it refuse this path for its escaped delimiters? By its own policy, or else by its listener's, which may have
     /// let them through for the sake of another route.
     pub fn refuses_path(&self, listener: &Listener, path: &str) -> bool {

@@ -34,7 +34,7 @@ use self::{
     flight::{Flight, Landed, Reader},
     shelf::{Entry, Found},
 };
-use super::{Forward, forward};
+use super::{Forward, Way, forward};
 use crate::{observe::CacheMetrics, serve::while_wanted, ticket::Ticket};
 
 pub mod epochs;
@@ -313,7 +313,8 @@ impl Stage<'_> {
             let landing = flight.landed(began);
             let landed = while_wanted(self.parts.watch, self.parts.total, &*link, landing).await;
             if began {
-                ticket.way = flight.way();
+                // What was sent was a copy of the request.
+                ticket.way = Way { prepared: false, body_lost: false, ..flight.way() };
             }
             let landed = landed?;
             if !began && let Some(names) = other_variant(&landed, &ticket.x) {

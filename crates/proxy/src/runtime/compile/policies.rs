@@ -1,12 +1,14 @@
 //! What services and routes do about failure, compiled.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use http::StatusCode;
 use portcullis_config::model::{self, RetryBudget};
+use portcullis_core::{Kind, answer::mapping};
 
 use super::Compiler;
 use crate::{
-    forward::{budget::Budget, careful::Policies, retry::Retry},
+    forward::{budget::Budget, careful::Policies, fallback::Fallback, retry::Retry},
     health::breaker::{Breaker, Breakers},
 };
 
@@ -20,8 +22,9 @@ impl Compiler<'_> {
             settings.policies.retry.as_ref().map(|retry| self.retry(&settings.name, retry, retry.budget));
         let breakers =
             settings.policies.circuit_breaker.as_ref().map(|breaker| self.breakers(settings, breaker));
-        let has_any = retry.is_some() || breakers.is_some();
-        has_any.then(|| Box::new(Policies { retry, breakers }))
+        let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
+        let has_any = retry.is_some() || breakers.is_some() || fallback.is_some();
+        has_any.then(|| Box::new(Policies { retry, breakers, fallback, ..Policies::default() }))
     }
 
     fn breakers(&self, service: &model::Service, settings: &model::CircuitBreaker) -> Breakers {
@@ -46,8 +49,10 @@ impl Compiler<'_> {
             }
             _ => None,
         });
-        let has_any = retry.is_some();
-        has_any.then(|| Box::new(Policies { retry, ..Policies::default() }))
+        let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
+        let errors = statuses(&settings.policies.errors);
+        let has_any = retry.is_some() || fallback.is_some() || !errors.is_empty();
+        has_any.then(|| Box::new(Policies { retry, fallback, errors, ..Policies::default() }))
     }
 
     fn retry(&self, service: &str, retry: &model::Retry, allowed: RetryBudget) -> Retry {
@@ -59,4 +64,13 @@ impl Compiler<'_> {
         let workers = self.parts.workers;
         self.parts.keep.get("retry budget", service, || Budget::new(workers, Instant::now()))
     }
+}
+
+/// Statuses of errors, by kind.
+fn statuses(by_slug: &BTreeMap<Arc<str>, u16>) -> Vec<(Kind, StatusCode)> {
+    let status = |kind: Kind| {
+        let status = by_slug.get(mapping(kind).slug)?;
+        Some((kind, StatusCode::from_u16(*status).ok()?))
+    };
+    Kind::ALL.into_iter().filter_map(status).collect()
 }
