@@ -4,12 +4,13 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
     "policies/circuit-breaker.md",
     "policies/fallback.md",
+    "policies/mirror.md",
     "policies/retries.md",
     "protocols.md",
     "routing.md",

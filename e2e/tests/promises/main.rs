@@ -33,6 +33,7 @@ mod many_connections;
 mod metrics;
 mod mi_mascota;
 mod middlewares;
+mod mirror;
 mod paths;
 mod proxy_protocol;
 mod rate_limits;

@@ -9,6 +9,7 @@ mod globals;
 mod health;
 mod listeners;
 mod middlewares;
+mod mirror;
 mod names;
 mod policies;
 mod priority;

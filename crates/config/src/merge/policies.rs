@@ -31,6 +31,7 @@ impl Merger<'_> {
         RoutePolicies {
             retry: written.retry.as_ref().map(|retry| self.route_retry(source, path, &retry.0)),
             fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
+            mirror: written.mirror.as_ref().and_then(|mirror| self.mirror(source, path, &mirror.0)),
             errors: self.error_statuses(source, path, &written.errors),
         }
     }

@@ -9,6 +9,7 @@ mod dns;
 mod fallback;
 mod health;
 mod listener;
+mod mirror;
 mod observe;
 mod policies;
 mod retry;
@@ -31,6 +32,7 @@ pub use listener::{
     CertificateFiles, Doubtful, Http3, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, PathPolicy,
     ProxiedPeers, TlsVersion,
 };
+pub use mirror::Mirror;
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
 pub use policies::{RoutePolicies, ServicePolicies};
 pub use retry::{GrpcCode, Retry, RetryBudget, RetryOn};

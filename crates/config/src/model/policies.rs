@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use super::{CircuitBreaker, Fallback, Retry};
+use super::{CircuitBreaker, Fallback, Mirror, Retry};
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -29,6 +29,9 @@ pub struct RoutePolicies {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// Copies for another service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// Statuses of the gateway's own errors, by slug.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<Arc<str>, u16>,

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::{
-    Cache, Fallback, Lit, MiddlewareUse, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy,
+    Cache, Fallback, Lit, MiddlewareUse, Mirror, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy,
     RouteTimeouts, Service,
     literal::{HostPattern, Literal, MethodName},
 };
@@ -67,6 +67,8 @@ pub struct Route {
     pub retry: Option<OrTable<Retry>>,
     /// What clients get in place of an error. Default: the service's.
     pub fallback: Option<Fallback>,
+    /// Copy requests to another service, whose answers are dropped. A text is its name.
+    pub mirror: Option<OrTable<Mirror>>,
     /// Other statuses for the gateway's own errors, by their slugs: `{ no_endpoints = 502 }`.
     #[serde(default)]
     pub errors: BTreeMap<String, u16>,

@@ -21,6 +21,7 @@ use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::
 use super::{
     Forward, TRIES, Way, attempt,
     fallback::{self, Fallback},
+    mirror::Mirror,
     nobody,
     replay::Saved,
     retry::Retry,
@@ -43,6 +44,8 @@ pub struct Policies {
     pub retry: Option<Retry>,
     /// Leave the service alone for a time when it fails.
     pub breakers: Option<Breakers>,
+    /// Copies for another service.
+    pub mirror: Option<Mirror>,
     /// What clients get in place of an error.
     pub fallback: Option<Fallback>,
     /// Other statuses for the gateway's own errors.
@@ -50,13 +53,16 @@ pub struct Policies {
 }
 
 /// Like [`super::forward`], with policies.
-pub fn forward<'a>(
+pub fn first<'a>(
     parts: &'a Forward<'a>,
     x: &'a mut Exchange,
     way: &'a mut Way,
     now: Instant,
 ) -> BoxFuture<'a, Result<Answer, Error>> {
-    Box::pin(run(parts, x, way, now, parts.route.policies.as_deref()))
+    let of_route = parts.route.policies.as_deref();
+    let mirror = of_route.and_then(|policies| policies.mirror.as_ref());
+    let mirror = mirror.filter(|mirror| mirror.wants(x, fastrand::f64()));
+    Box::pin(run(parts, x, way, now, (of_route, mirror)))
 }
 
 /// The same for a service that the route does not lead to: what the route has of policies is not for it.
@@ -66,7 +72,7 @@ pub fn elsewhere<'a>(
     way: &'a mut Way,
     now: Instant,
 ) -> BoxFuture<'a, Result<Answer, Error>> {
-    Box::pin(run(parts, x, way, now, None))
+    Box::pin(run(parts, x, way, now, (None, None)))
 }
 
 async fn run(
@@ -74,7 +80,7 @@ async fn run(
     x: &mut Exchange,
     way: &mut Way,
     now: Instant,
-    of_route: Option<&Policies>,
+    (of_route, mirror): (Option<&Policies>, Option<&Mirror>),
 ) -> Result<Answer, Error> {
     let of_service = parts.service.policies.as_deref();
     let retry = of_route
@@ -88,10 +94,19 @@ async fn run(
     let fallback = if way.elsewhere.is_some() { None } else { fallback::of(parts.route, parts.service) };
     let fallback = fallback.filter(|fallback| fallback.asks());
     let least = if fallback.is_some() { FALLBACK_BODY } else { 0 };
+    let least = least.max(mirror.map_or(0, Mirror::body));
     let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer).max(least));
+    let mut copy = mirror.map(|mirror| (mirror, Mirror::twin(x)));
+    // Without a body that has to go by, the copy need not wait.
+    if let Some((mirror, twin)) = copy.take_if(|_| saved.is_there()) {
+        mirror.send(parts, twin, &saved);
+    }
     let breakers = of_service.and_then(|policies| policies.breakers.as_ref());
     let mut run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
     let result = run.attempts(x, way, now).await;
+    if let Some((mirror, twin)) = copy {
+        mirror.send(parts, twin, &run.saved);
+    }
     way.body_lost = !run.saved.is_repeatable(&x.request);
     match fallback.filter(|fallback| fallback.covers(&result)) {
         Some(_) => run.saved.lend(&mut x.request),

@@ -24,7 +24,7 @@ use std::{
 
 use portcullis_core::{Answer, Body, Error, Exchange, Frame, Kind};
 
-use super::{Forward, Way, forward};
+use super::{Forward, Way, careful, fallback::Elsewhere, forward};
 use crate::{
     clock::Watch,
     runtime::{Route, Runtime, Service},
@@ -92,7 +92,20 @@ impl Detached {
     /// # Errors
     /// See [`forward`]; `TotalTimeout` when its time is over.
     pub async fn forward(&self, x: &mut Exchange, way: &mut Way) -> Result<Answer, Error> {
-        let parts = Forward {
+        forward(&self.parts(), x, way, Instant::now()).await
+    }
+
+    /// The same for a request that has its forwarding fields already, to a service that is not its route's.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn forward_as_is(&self, x: &mut Exchange, way: &mut Way) -> Result<Answer, Error> {
+        way.elsewhere = Some(Elsewhere(self.service.clone()));
+        careful::elsewhere(&self.parts(), x, way, Instant::now()).await
+    }
+
+    fn parts(&self) -> Forward<'_> {
+        Forward {
             worker: &self.room.0,
             runtime: &self.runtime,
             route: &self.route,
@@ -100,8 +113,7 @@ impl Detached {
             watch: &self.watch,
             total: self.total,
             client_body_idle: self.client_body_idle,
-        };
-        forward(&parts, x, way, Instant::now()).await
+        }
     }
 
     /// The next piece of an answer's body; `None` at its end.

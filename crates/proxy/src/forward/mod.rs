@@ -31,6 +31,7 @@ pub mod connect;
 pub mod detached;
 pub mod eyeballs;
 pub mod fallback;
+pub mod mirror;
 mod over_h2;
 pub mod replay;
 pub mod retry;
@@ -97,7 +98,7 @@ pub async fn forward(
     portcullis_core::forwarded::send(x, &forward.runtime.gateway_name);
     if service.policies.is_some() || forward.route.policies.is_some() {
         way.prepared = true;
-        return careful::forward(forward, x, way, now).await;
+        return careful::first(forward, x, way, now).await;
     }
     let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
     let key = service.key.as_ref().and_then(|key| key.key(x));

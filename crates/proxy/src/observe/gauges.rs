@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::{dns::Named, health::breaker::Snapshot, runtime::Runtime};
+use crate::{dns::Named, forward::mirror::Counts, health::breaker::Snapshot, runtime::Runtime};
 
 /// Live values of the running configuration.
 pub trait Gauges {
@@ -17,6 +17,9 @@ pub trait Gauges {
 
     /// Calls `each` with every circuit breaker.
     fn breakers(&self, _: &mut dyn FnMut(&BreakerGauge<'_>)) {}
+
+    /// Calls `each` with every route that copies its requests, and how copies went.
+    fn mirrors(&self, _: &mut dyn FnMut(&str, &Counts)) {}
 
     /// Access log lines written, and lines dropped because the writer could not keep up or failed.
     fn access_log_lines(&self) -> (u64, u64) {
@@ -90,6 +93,15 @@ impl Gauges for Runtime {
             for (endpoint, breaker) in service.endpoints.iter().zip(&breakers.each) {
                 let endpoint = Some(&*endpoint.url);
                 each(&BreakerGauge { service: &service.name, endpoint, state: breaker.state.snapshot() });
+            }
+        }
+    }
+
+    fn mirrors(&self, each: &mut dyn FnMut(&str, &Counts)) {
+        for route in self.routes.iter() {
+            let policies = route.policies.as_ref();
+            if let Some(mirror) = policies.and_then(|policies| policies.mirror.as_ref()) {
+                each(&route.name, mirror.counts());
             }
         }
     }

@@ -35,6 +35,7 @@ impl Metrics {
             cache::write(&mut page, &view, view.stock.as_deref());
         }
         policies::breakers(&mut page, gauges);
+        policies::mirrors(&mut page, gauges);
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
         meters(&mut page, &self.meters);

@@ -334,7 +334,7 @@ impl Compiler<'_> {
             tunnel_idle_timeout: settings.tunnel_idle_timeout,
             takes_trace: takes_trace(&settings.rule),
             pass_host: settings.pass_host,
-            policies: self.route_policies(settings),
+            policies: self.route_policies(settings, services),
             cache: self.route_cache(settings),
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }

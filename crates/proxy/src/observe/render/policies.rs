@@ -1,5 +1,7 @@
 //! What services and routes do about failure.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{
     Gauges, Page,
     Type::{Counter, Gauge},
@@ -30,4 +32,19 @@ pub(super) fn breakers(page: &mut Page, gauges: &dyn Gauges) {
     family(failures, Counter, "Failures that the circuit breaker saw.", |state| state.failures);
     let rejected = "gateway_circuit_breaker_rejected_total";
     family(rejected, Counter, "Requests that the circuit breaker turned away.", |state| state.rejected);
+}
+
+/// Copies of requests.
+pub(super) fn mirrors(page: &mut Page, gauges: &dyn Gauges) {
+    let mut all: Vec<(String, &str, u64)> = Vec::new();
+    gauges.mirrors(&mut |route, counts| {
+        all.push((route.to_owned(), "sent", counts.sent.load(Relaxed)));
+        all.push((route.to_owned(), "failed", counts.failed.load(Relaxed)));
+        all.push((route.to_owned(), "dropped", counts.dropped.load(Relaxed)));
+    });
+    let help = "Copies of requests: sent, of those without an answer, and not made.";
+    page.family("gateway_mirrored_requests_total", Counter, help);
+    for (route, result, count) in &all {
+        page.sample(&[("route", route), ("result", result)], *count);
+    }
 }

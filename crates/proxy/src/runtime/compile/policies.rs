@@ -6,9 +6,15 @@ use http::StatusCode;
 use portcullis_config::model::{self, RetryBudget};
 use portcullis_core::{Kind, answer::mapping};
 
-use super::Compiler;
+use super::{Compiler, Services};
 use crate::{
-    forward::{budget::Budget, careful::Policies, fallback::Fallback, retry::Retry},
+    forward::{
+        budget::Budget,
+        careful::Policies,
+        fallback::Fallback,
+        mirror::{Counts, Mirror},
+        retry::Retry,
+    },
     health::breaker::{Breaker, Breakers},
 };
 
@@ -40,7 +46,11 @@ impl Compiler<'_> {
     }
 
     /// What a route does about failure, where that differs from its service.
-    pub(super) fn route_policies(&self, settings: &model::Route) -> Option<Box<Policies>> {
+    pub(super) fn route_policies(
+        &self,
+        settings: &model::Route,
+        services: &Services,
+    ) -> Option<Box<Policies>> {
         let retry = settings.policies.retry.as_ref().and_then(|retry| match &settings.target {
             model::Target::Service(name) => {
                 let service = self.model.services.get(name);
@@ -51,8 +61,14 @@ impl Compiler<'_> {
         });
         let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
         let errors = statuses(&settings.policies.errors);
-        let has_any = retry.is_some() || fallback.is_some() || !errors.is_empty();
-        has_any.then(|| Box::new(Policies { retry, fallback, errors, ..Policies::default() }))
+        let mirror = settings.policies.mirror.as_ref().and_then(|mirror| {
+            let service = services.get(&mirror.service)?.clone();
+            let (keep, workers) = (self.parts.keep, self.parts.workers);
+            let counts = keep.get("mirror", &settings.name, || Counts::new(workers));
+            Some(Mirror::new(mirror, service, counts))
+        });
+        let has_any = retry.is_some() || fallback.is_some() || mirror.is_some() || !errors.is_empty();
+        has_any.then(|| Box::new(Policies { retry, fallback, errors, mirror, ..Policies::default() }))
     }
 
     fn retry(&self, service: &str, retry: &model::Retry, allowed: RetryBudget) -> Retry {
