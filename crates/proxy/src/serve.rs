@@ -169,6 +169,7 @@ impl<'a> Pass<'a> {
 /// Middlewares, target, and back.
 async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
     let mut asked = 0;
+    let link = ticket.x.client_link.clone();
     let mut outcome = admit(pass.listener, pass.route, ticket);
     while let (Ok(None), Some(each)) = (&outcome, pass.middlewares().nth(asked)) {
         asked += 1;
@@ -177,7 +178,8 @@ async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
             Ok(Flow::Answer(answer)) => Ok(Some(answer)),
             Ok(Flow::Wait(waiting)) => {
                 pass.watch.set_within(Duration::ZERO, ticket.total);
-                within(pass.watch, waiting).await.map(|decision| match decision {
+                let decided = while_wanted(pass.watch, ticket.total, &*link, waiting).await;
+                decided.flatten().map(|decision| match decision {
                     Decision::Next => None,
                     Decision::Answer(answer) => Some(answer),
                 })

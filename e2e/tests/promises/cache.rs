@@ -374,3 +374,55 @@ async fn purges() {
     assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), "1 answer purged");
     assert_eq!(client.get("/b").await.text(), "answer 6");
 }
+
+/// A HEAD that sets off a refresh does not leave an answer without its body behind.
+#[tokio::test]
+async fn a_head_refreshes_the_whole() {
+    let app = counting(&[("Cache-Control", "max-age=1, stale-while-revalidate=60")]).await;
+    let gateway = gateway(CACHED, &app).await;
+    let mut client = Client::h1(gateway.addr()).await;
+    assert_eq!(client.get("/x").await.text(), "answer 1");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let head = client.fetch(Request::head("/x").body(empty()).unwrap()).await;
+    assert_eq!((head.status, head.text().as_str()), (200, ""));
+    within(LONG, "the refreshed answer", || async {
+        let mut client = Client::h1(gateway.addr()).await;
+        let text = client.get("/x").await.text();
+        assert!(text.starts_with("answer "), "{text:?}");
+        text != "answer 1"
+    })
+    .await;
+    assert!(app.seen().iter().all(|seen| seen.method == "GET"), "the whole is fetched");
+}
+
+/// What a 304 brings for one client alone reaches nobody else.
+#[tokio::test]
+async fn a_cookie_with_a_304_is_for_one() {
+    let app = Endpoint::start(|request| async move {
+        let reply = Response::builder().header("Cache-Control", "max-age=1").header("ETag", "\"one\"");
+        if request.headers().contains_key("if-none-match") {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let cookie = request.headers().get("cookie").cloned().expect("a cookie");
+            return Ok(reply.status(304).header("Set-Cookie", cookie).body(empty()).unwrap());
+        }
+        Ok(reply.body(full("whole")).unwrap())
+    })
+    .await;
+    let gateway = gateway(CACHED, &app).await;
+    let mut client = Client::h1(gateway.addr()).await;
+    assert_eq!(client.get("/x").await.text(), "whole");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let ask = |who: &'static str| {
+        let addr = gateway.addr();
+        async move {
+            let mut client = Client::h1(addr).await;
+            let reply = get_with(&mut client, "/x", &[("cookie", who)]).await;
+            (reply.text(), reply.header("set-cookie").to_owned())
+        }
+    };
+    let (ana, beto) = tokio::join!(ask("sid=ana"), ask("sid=beto"));
+    for (reply, who) in [(ana, "sid=ana"), (beto, "sid=beto")] {
+        assert_eq!(reply.0, "whole");
+        assert!(reply.1.is_empty() || reply.1 == who, "{who} got {}", reply.1);
+    }
+}

@@ -117,7 +117,7 @@ pub(super) fn http3(own: &written::Http3, tls: Option<&ListenerTls>) -> Option<H
     own.enabled.unwrap_or(true).then(|| Http3 {
         max_age: first([&own.max_age], seconds(24 * 3600)),
         advertised_port: own.advertised_port,
-        early_data: own.early_data.unwrap_or(true) && !knows_clients,
+        early_data: own.early_data.unwrap_or(false) && !knows_clients,
     })
 }
 

@@ -45,7 +45,7 @@ pub struct Http3 {
     pub max_age: Duration,
     /// The port that they are told; `None` = that of their connection.
     pub advertised_port: Option<u16>,
-    /// Safe requests are served before the handshake is complete. Default true, never with `client_ca`.
+    /// Safe requests are served before the handshake is complete. Default false, never with `client_ca`.
     pub early_data: bool,
 }
 

@@ -21,7 +21,8 @@ pub struct Http3 {
     /// one.
     pub advertised_port: Option<u16>,
     /// Take requests before the handshake is complete (0-RTT). Only safe ones (`GET`, `HEAD`, `OPTIONS`) are served then,
-    /// with `Early-Data: 1`; others are answered 425, and clients repeat them. Never with `client_ca`. Default true.
+    /// with `Early-Data: 1`; others are answered 425, and clients repeat them. Who sends them has not shown yet that the address is
+    /// theirs: not where addresses are trusted, allowed or counted. Never with `client_ca`. Default false.
     pub early_data: Option<bool>,
 }
 

@@ -26,6 +26,17 @@ enum Part {
     Route,
 }
 
+impl Part {
+    /// Further values of the same header: whoever reads the last, or all of them, must not be told another key than we saw.
+    fn others(&self, x: &Exchange, take: &mut impl FnMut(&[u8])) {
+        let Part::Header(_, name) = self else { return };
+        for value in x.request.fields.get_all(name).skip(1) {
+            take(&u64::MAX.to_le_bytes());
+            take(value);
+        }
+    }
+}
+
 impl Key {
     /// Compiles the setting at a path.
     pub fn compile(keys: &Keys, path: &str, ipv6_prefix: u8) -> Result<Key, Problem> {
@@ -81,6 +92,7 @@ impl Key {
                 Some(value) => {
                     take(&(value.len() as u64 + 1).to_le_bytes());
                     take(value);
+                    part.others(x, &mut take);
                 }
                 // Who does not tell counts by address.
                 None => {

@@ -33,7 +33,8 @@ struct Rule {
     policies: Option<String>,
     older: bool,
     cost: Option<(String, u64)>,
-    answer_cost: Option<String>,
+    /// The header that says it, and the most that is believed.
+    answer_cost: Option<(String, u64)>,
     delays: bool,
     shared: Option<Shared>,
     passed: Arc<Counter>,
@@ -75,6 +76,7 @@ impl MiddlewareKind for RateLimit {
             .cost
             .as_ref()
             .map(|cost| header("cost.header", &cost.header).map(|name| (name, u64::from(cost.max.get()))));
+        let most = self.answer_cost.as_ref().map_or(0, |cost| u64::from(cost.max.get()));
         let answer_cost = self.answer_cost.as_ref().map(|cost| header("answer_cost.header", &cost.header));
         let count = |result: &str| {
             let help = "Requests that met a limit: passed, limited (refused) or delayed.";
@@ -86,7 +88,7 @@ impl MiddlewareKind for RateLimit {
             policies: self.headers.then(|| policies.join(", ")),
             older: self.legacy_headers,
             cost: cost.transpose()?,
-            answer_cost: answer_cost.transpose()?,
+            answer_cost: answer_cost.transpose()?.map(|name| (name, most)),
             delays: self.max_delay.is_some_and(|time| !time.0.is_zero()),
             shared: self.store.as_deref().map(|name| shared(name, self.when_away, around)).transpose()?,
             passed: count("passed"),
@@ -223,8 +225,9 @@ impl Rule {
 
     /// Takes what an answer says that it cost beyond what was taken.
     fn debit(&self, x: &Exchange, answer: &Answer, found: Found) {
-        let said = self.answer_cost.as_deref().and_then(|name| answer.fields.get_str(name));
-        let said = said.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0);
+        let Some((name, most)) = &self.answer_cost else { return };
+        let said = answer.fields.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
+        let said = said.unwrap_or(0).min(*most);
         let more = said.saturating_sub(found.cost);
         if more == 0 || found.taken.iter().any(|taken| !taken.enough) {
             return;

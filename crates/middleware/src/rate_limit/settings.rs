@@ -96,6 +96,9 @@ pub struct CostSettings {
 pub struct AnswerCostSettings {
     /// The answer's header that says it: a whole number. What it says beyond what was taken already is taken then.
     pub header: String,
+    /// The most that one answer may cost, whatever it says.
+    #[serde(default = "much")]
+    pub max: NonZeroU32,
 }
 
 /// While the store does not answer.

@@ -286,7 +286,12 @@ impl<'a> Run<'a> {
         let connected = way.connect;
         let result = attempt(&Forward { total: within, ..*parts }, x, index, now, way).await;
         match result {
-            Err(error) if error.kind == Kind::TotalTimeout && !parts.watch.is_past(parts.total) => {
+            // Where the client's body had to be waited for, nobody knows whose time it was.
+            Err(error)
+                if error.kind == Kind::TotalTimeout
+                    && !parts.watch.is_past(parts.total)
+                    && self.saved.is_there() =>
+            {
                 let why = format!("no answer within the {time:?} of an attempt");
                 // Still at connecting: then nobody has seen the request.
                 Err(if way.connect == connected && !way.reused {

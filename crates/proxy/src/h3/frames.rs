@@ -219,6 +219,8 @@ impl Frames {
 
     fn begin(&self, kind: u64, length: u64) -> Result<State, Fault> {
         Ok(match kind {
+            // Counted, as what says nothing is.
+            kind::DATA if length == 0 => State::Unknown(0),
             kind::DATA => State::Data(length),
             kind::HEADERS
             | kind::CANCEL_PUSH

@@ -118,7 +118,7 @@ impl Link {
             Err(error) => error,
         };
         let kind = if error.is_timeout() {
-            if self.trouble.slow.fetch_add(1, Relaxed) + 1 >= TOO_SLOW {
+            if self.trouble.slow.fetch_add(1, Relaxed) + 1 == TOO_SLOW {
                 self.trouble.too_slow.notify_one();
             }
             FailureKind::Slow
@@ -143,6 +143,8 @@ async fn keep(shared: Arc<Shared>, told: watch::Sender<State>, trouble: Arc<Trou
             Ok((live, driver)) => {
                 news.up(&shared);
                 trouble.slow.store(0, Relaxed);
+                // What was said of the last connection says nothing of this one.
+                std::pin::pin!(trouble.too_slow.notified()).enable();
                 let counted = Counted::new(&shared);
                 let _ = told.send_replace(State::Up(live));
                 let end = tokio::select! {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use portcullis_cache::{
     Forwarded, Object, Outcome, Refusal, Verdict, admit,
     admit::{Admission, Received},
@@ -18,6 +18,7 @@ use portcullis_cache::{
     judge,
     judge::{is_failure, may_on_error},
     key::write_key,
+    present::present,
     validate,
     vary::write_variant,
 };
@@ -57,6 +58,12 @@ pub struct Fetch {
     way: Way,
 }
 
+/// Does an answer with this status say nothing about the resource, only about the request or the service?
+fn says_nothing(status: StatusCode) -> bool {
+    let gone = status == StatusCode::NOT_FOUND || status == StatusCode::GONE;
+    status.is_server_error() || (status.is_client_error() && !gone)
+}
+
 /// Whatever becomes of the task, nobody waits for ever.
 struct Guard {
     flight: Arc<Flight>,
@@ -90,11 +97,14 @@ impl Fetch {
         let cache = stage.cache.clone();
         let mut key = Vec::with_capacity(128);
         write_key(&mut key, x, &cache.policy.key);
+        // Whatever method asked (a HEAD may set off a refresh), what is fetched is the whole.
+        let (mut fetched, mut asked) = (x.twin(Arc::new(NoLink)), x.request.twin());
+        (fetched.request.method, asked.method) = (Method::GET, Method::GET);
         let guard = Guard { flight: flight.clone(), cache: cache.clone(), place, stale: stale.clone() };
         Some(Fetch {
             detached,
-            x: x.twin(Arc::new(NoLink)),
-            asked: x.request.twin(),
+            x: fetched,
+            asked,
             directives: stage.ask.directives.clone(),
             key,
             lane: look.lane,
@@ -178,9 +188,12 @@ impl Fetch {
         let entry = Arc::new(self.entry(object, &merged));
         let stored = match &admitted {
             Ok(admission) => self.cache.stock.keep(&entry, &admission.vary),
-            Err(_) => {
+            Err(refusal) => {
+                // With this head it is for nobody but who asked: the 304 may have brought a cookie of his.
                 self.cache.stock.forget(stale);
-                false
+                let whole = present(&entry.object, &self.asked.fields, false, received.now);
+                self.flight.flight.alone(whole, outcome.because(refusal.as_str()), &self.way);
+                return None;
             }
         };
         self.flight.flight.entry(entry.clone(), Outcome { stored, ..outcome }, &self.way);
@@ -214,9 +227,10 @@ impl Fetch {
 
     /// It may not be stored.
     fn refused(self, answer: Answer, refusal: Refusal, now: Seconds) {
-        let is_error = answer.status.is_server_error();
-        self.cache.stock.shelf.pass(self.lane, now + if is_error { PASS_ERROR } else { PASS });
-        if let Some(stale) = self.stale.as_deref().filter(|_| !is_error) {
+        // An error, which a client may have provoked, says nothing about what is stored.
+        let is_news = !says_nothing(answer.status);
+        self.cache.stock.shelf.pass(self.lane, now + if is_news { PASS } else { PASS_ERROR });
+        if let Some(stale) = self.stale.as_deref().filter(|_| is_news) {
             self.cache.stock.forget(stale);
             self.cache.stock.shelf.pass(self.lane, now + PASS);
         }

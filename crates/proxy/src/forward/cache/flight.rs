@@ -18,7 +18,7 @@ use bytes::Bytes;
 use portcullis_cache::{Object, Outcome};
 use portcullis_core::{Answer, Error, Frame, Kind, Stream};
 
-use super::shelf::Entry;
+use super::{epochs::Mark, shelf::Entry};
 use crate::forward::Way;
 
 /// How much of a body that grew too large to be stored is read ahead of its fastest reader.
@@ -26,6 +26,8 @@ const AHEAD: usize = 256 * 1024;
 
 /// A fetch under way.
 pub struct Flight {
+    /// How things stood when it began.
+    pub mark: Mark,
     state: Mutex<State>,
 }
 
@@ -113,8 +115,9 @@ impl From<Failure> for Error {
 
 impl Flight {
     /// One that has just begun.
-    pub(super) fn new() -> Flight {
+    pub(super) fn new(mark: Mark) -> Flight {
         Flight {
+            mark,
             state: Mutex::new(State {
                 step: Step::Waiting,
                 way: Way::default(),

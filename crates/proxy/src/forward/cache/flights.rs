@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::flight::Flight;
+use super::{epochs::Mark, flight::Flight};
 
 /// Parts with a lock each.
 const PARTS: usize = 64;
@@ -26,15 +26,16 @@ impl Flights {
         Some(part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The fetch for a place, and whether it is a new one, which the caller begins.
-    pub fn join(&self, place: u64) -> (Arc<Flight>, bool) {
-        let Some(mut part) = self.part(place) else { return (Arc::new(Flight::new()), true) };
-        let mut began = false;
-        let flight = part.entry(place).or_insert_with(|| {
-            began = true;
-            Arc::new(Flight::new())
-        });
-        (flight.clone(), began)
+    /// The fetch for a place, and whether it is a new one, which the caller begins. One that began before something was
+    /// written or purged is not joined by who asks after that.
+    pub fn join(&self, place: u64, mark: Mark) -> (Arc<Flight>, bool) {
+        let Some(mut part) = self.part(place) else { return (Arc::new(Flight::new(mark)), true) };
+        if let Some(flight) = part.get(&place).filter(|flight| flight.mark == mark) {
+            return (flight.clone(), false);
+        }
+        let flight = Arc::new(Flight::new(mark));
+        part.insert(place, flight.clone());
+        (flight, true)
     }
 
     /// Nobody joins it any longer.

@@ -264,26 +264,22 @@ impl Stage<'_> {
 
     /// Refreshes in the background.
     fn refresh(&self, ticket: &Ticket, look: &Look, entry: &Arc<Entry>) {
-        let (flight, began) = self.cache.stock.flights.join(look.lane);
-        let fetch = fetch::Fetch::new(
-            self,
-            &ticket.x,
-            look,
-            look.lane,
-            &flight,
-            Some(entry.clone()),
-            Forwarded::Stale,
-        );
-        match fetch.filter(|_| began) {
+        let place = self.place(ticket, look, Some(entry));
+        let (flight, began) = self.cache.stock.flights.join(place, look.mark);
+        if !began {
+            // It is being fetched already, and whoever does that has an end of his own.
+            return entry.refreshing.store(false, Relaxed);
+        }
+        let stale = Some(entry.clone());
+        match fetch::Fetch::new(self, &ticket.x, look, place, &flight, stale, Forwarded::Stale) {
             Some(fetch) => {
                 self.cache.metrics.refreshed();
                 tokio::spawn(fetch.run());
             }
             None => {
                 entry.refreshing.store(false, Relaxed);
-                if began {
-                    self.cache.stock.flights.leave(look.lane, &flight);
-                }
+                self.cache.stock.flights.leave(place, &flight);
+                flight.give_up();
             }
         }
     }
@@ -299,11 +295,12 @@ impl Stage<'_> {
         let mut place = self.place(ticket, look, stale.as_deref());
         // Whoever waited for an answer that is for others waits once more, for one that is for requests like his.
         for _ in 0..2 {
-            let (flight, began) = self.cache.stock.flights.join(place);
+            let (flight, began) = self.cache.stock.flights.join(place, look.mark);
             if began {
                 let fetch = fetch::Fetch::new(self, &ticket.x, look, place, &flight, stale.clone(), why);
                 let Some(fetch) = fetch else {
                     self.cache.stock.flights.leave(place, &flight);
+                    flight.give_up();
                     break;
                 };
                 tokio::spawn(fetch.run());

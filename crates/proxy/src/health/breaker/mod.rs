@@ -30,6 +30,8 @@ pub mod window;
 
 /// How often an expression is judged.
 const CHECK: Duration = Duration::from_millis(100);
+/// How long trials may take before others are let through beside them.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// When to ask again while trials are under way.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,8 @@ pub struct Breakers {
 #[derive(Debug)]
 pub struct State {
     phase: AtomicU8,
+    /// Counts changes of phase: an outcome is judged in the phase in which its request began. Written under the lock.
+    epoch: AtomicU32,
     /// Failures in a row.
     in_row: AtomicU32,
     /// Failures, ever.
@@ -101,11 +105,11 @@ pub struct State {
 
 #[derive(Debug)]
 struct Inner {
-    /// Counts changes of phase: an outcome is judged in the phase in which its request began.
-    epoch: u32,
     since: Instant,
     opened_at: Option<SystemTime>,
     trials: u32,
+    /// When the last trial began.
+    tried_at: Instant,
     successes: u32,
 }
 
@@ -138,7 +142,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
             let mut inner = state.lock();
-            if inner.epoch == self.epoch {
+            if state.epoch.load(Relaxed) == self.epoch {
                 inner.trials = inner.trials.saturating_sub(1);
             }
         }
@@ -158,12 +162,13 @@ impl State {
     fn new(now: Instant) -> State {
         State {
             phase: AtomicU8::new(Phase::Closed as u8),
+            epoch: AtomicU32::new(0),
             in_row: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             judged: AtomicU64::new(0),
             born: now,
-            inner: Mutex::new(Inner { epoch: 0, since: now, opened_at: None, trials: 0, successes: 0 }),
+            inner: Mutex::new(Inner { since: now, opened_at: None, trials: 0, tried_at: now, successes: 0 }),
         }
     }
 
@@ -194,7 +199,7 @@ impl State {
     }
 
     fn enter(&self, inner: &mut Inner, phase: Phase, now: Instant) {
-        inner.epoch = inner.epoch.wrapping_add(1);
+        self.epoch.fetch_add(1, Relaxed);
         inner.since = now;
         inner.trials = 0;
         match phase {
@@ -240,8 +245,7 @@ impl Breaker {
     /// It may not; when to ask again.
     pub fn admit(&self, now: Instant, chance: f64) -> Result<Permit, Duration> {
         if self.state.phase.load(Relaxed) == Phase::Closed as u8 {
-            // The epoch matters only to trials, and to those who began before it opened.
-            return Ok(Permit { state: None, epoch: 0 });
+            return Ok(self.pass());
         }
         self.admit_some(now, chance).inspect_err(|_| {
             self.state.rejected.fetch_add(1, Relaxed);
@@ -254,26 +258,36 @@ impl Breaker {
         let mut inner = state.lock();
         let passed = now.saturating_duration_since(inner.since);
         match state.phase() {
-            Phase::Closed => return Ok(Permit { state: None, epoch: 0 }),
+            Phase::Closed => return Ok(self.pass()),
             Phase::Open if passed < self.settings.timeout => return Err(self.settings.timeout - passed),
             Phase::Open => self.change(&mut inner, Phase::HalfOpen, now, "time for a trial"),
             Phase::HalfOpen => {}
             Phase::Ramp if passed >= self.settings.ramp_up => {
                 self.change(&mut inner, Phase::Closed, now, "it has recovered");
-                return Ok(Permit { state: None, epoch: 0 });
+                return Ok(self.pass());
             }
             Phase::Ramp => {
                 let share = passed.as_secs_f64() / self.settings.ramp_up.as_secs_f64();
-                let ok = Ok(Permit { state: None, epoch: 0 });
-                return if chance < share { ok } else { Err(SOON) };
+                return if chance < share { Ok(self.pass()) } else { Err(SOON) };
             }
         }
         let wanted = self.settings.success_threshold.saturating_sub(inner.successes);
         if inner.trials >= wanted.max(1) {
-            return Err(SOON);
+            // Whoever takes his time over a trial, a slow client for one, does not hold up everybody else.
+            if now.saturating_duration_since(inner.tried_at) < PATIENCE.min(self.settings.timeout) {
+                return Err(SOON);
+            }
+            state.epoch.fetch_add(1, Relaxed);
+            inner.trials = 0;
         }
         inner.trials += 1;
-        Ok(Permit { state: Some(state.clone()), epoch: inner.epoch })
+        inner.tried_at = now;
+        Ok(Permit { state: Some(state.clone()), epoch: state.epoch.load(Relaxed) })
+    }
+
+    /// One that is no trial.
+    fn pass(&self) -> Permit {
+        Permit { state: None, epoch: self.state.epoch.load(Relaxed) }
     }
 
     /// Told how a request went that it let pass.
@@ -286,7 +300,7 @@ impl Breaker {
         if permit.state.take().is_some() {
             return self.tried(permit.epoch, failed || slow, now);
         }
-        if !matches!(self.state.phase(), Phase::Closed | Phase::Ramp) {
+        if permit.epoch != self.state.epoch.load(Relaxed) {
             // It began before, and says nothing new.
             return;
         }
@@ -310,7 +324,7 @@ impl Breaker {
     /// How a trial went.
     fn tried(&self, epoch: u32, failed: bool, now: Instant) {
         let mut inner = self.state.lock();
-        if inner.epoch != epoch {
+        if self.state.epoch.load(Relaxed) != epoch {
             return;
         }
         inner.trials = inner.trials.saturating_sub(1);

@@ -217,3 +217,33 @@ fn an_hour_of_outages() {
         }
     }
 }
+
+#[test]
+fn who_began_before_it_opened_does_not_open_it_again() {
+    let mut world = World::new(&settings());
+    let early: Vec<_> = (0..6).map(|_| world.breaker.admit(world.now, 0.0).unwrap()).collect();
+    (0..5).for_each(|_| assert!(world.ask(500, 1)));
+    world.pass(60_000);
+    assert!(world.ask(200, 1) && world.ask(200, 1));
+    assert_eq!(world.phase(), Phase::Closed);
+    let bad = Outcome { status: Some(503), latency: Duration::ZERO };
+    early.into_iter().for_each(|permit| world.breaker.observe(0, permit, &bad, world.now));
+    assert_eq!(world.phase(), Phase::Closed);
+}
+
+#[test]
+fn a_trial_that_takes_its_time_holds_nobody_up() {
+    let mut world = World::new(&settings());
+    (0..5).for_each(|_| assert!(world.ask(500, 1)));
+    world.pass(60_000);
+    let slow = [world.breaker.admit(world.now, 0.0).unwrap(), world.breaker.admit(world.now, 0.0).unwrap()];
+    world.pass(4_999);
+    assert!(!world.ask(200, 1));
+    world.pass(1);
+    assert!(world.ask(200, 1) && world.ask(200, 1));
+    assert_eq!(world.phase(), Phase::Closed);
+    // What they say in the end is of a phase that is over.
+    let bad = Outcome { status: Some(503), latency: Duration::ZERO };
+    slow.into_iter().for_each(|permit| world.breaker.observe(0, permit, &bad, world.now));
+    assert_eq!(world.phase(), Phase::Closed);
+}
