@@ -7,7 +7,6 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -25,7 +24,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    rate_limit::{Key, KeyPart, Keys},
+    rate_limit::{Key, KeyPart, Keys, Random},
     settings::Time,
 };
 use gate::{Entry, Gate, Permit, Tally};
@@ -105,11 +104,19 @@ struct Rule {
     meters: Meters,
 }
 
+/// Keys are spread over so many tables, so that workers seldom meet at a lock.
+const SHARDS: usize = 64;
+
+/// Gates by key, with their lock on a line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shard(Mutex<HashMap<u64, Weak<Gate>>>);
+
 /// State that outlives a configuration.
 struct Gates {
     all: Arc<Gate>,
-    random: RandomState,
-    by_key: Mutex<HashMap<u64, Weak<Gate>>>,
+    random: Random,
+    by_key: [Shard; SHARDS],
     tally: Arc<Tally>,
     found: Mutex<Gradient>,
     limit: AtomicUsize,
@@ -229,8 +236,8 @@ impl Gates {
         let found = Gradient::new(bounds.unwrap_or(Bounds { min: 1.0, max: 1.0, initial: 1.0 }));
         Gates {
             all: Arc::new(Gate::new(&tally)),
-            random: RandomState::new(),
-            by_key: Mutex::default(),
+            random: Random::new(),
+            by_key: std::array::from_fn(|_| Shard::default()),
             tally,
             limit: AtomicUsize::new(found.limit()),
             found: Mutex::new(found),
@@ -239,7 +246,9 @@ impl Gates {
 
     /// The gate of a key: the one that somebody is at, or a new one.
     fn of(&self, key: u64) -> Arc<Gate> {
-        let mut gates = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let [first, ..] = &self.by_key;
+        let shard = self.by_key.get((key >> 57) as usize % SHARDS).unwrap_or(first);
+        let mut gates = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
             return gate;
         }
@@ -266,7 +275,7 @@ impl Rule {
         if self.key.is_all() {
             return self.gates.all.clone();
         }
-        self.gates.of(self.key.hash(x, self.gates.random.build_hasher()))
+        self.gates.of(self.key.hash(x, &self.gates.random))
     }
 
     fn hold(&self, x: &mut Exchange, permit: Permit) {

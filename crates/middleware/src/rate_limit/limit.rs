@@ -1,6 +1,7 @@
 //! One limit of a rule, compiled.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -12,7 +13,8 @@ use portcullis_core::{
 };
 
 use super::{
-    buckets::{Bound, Buckets},
+    bound::{Bound, Grant},
+    buckets::Buckets,
     calendar::Unit,
     key::Key,
     settings::{Keys, LimitSettings, Per, RateLimit},
@@ -174,12 +176,17 @@ impl Limit {
 
     /// The key of a request, in memory.
     pub fn hash(&self, x: &Exchange) -> u64 {
-        self.key.hash(x, self.buckets.hasher())
+        self.key.hash(x, &self.buckets.random)
     }
 
     /// Takes from memory.
-    pub fn take(&self, key: u64, cost: u64, at: Instant, forced: bool) -> Taken {
+    pub fn take(&self, key: u64, cost: u64, at: Instant, forced: bool) -> Grant {
         self.buckets.take(key, self.bound(at), cost, at, forced, self.most)
+    }
+
+    /// What came of taking at a time, for those who want to read it.
+    pub fn told(&self, grant: Grant, at: Instant) -> Taken {
+        self.bound(at).told(grant)
     }
 
     /// Gives back to memory.
@@ -194,8 +201,10 @@ impl Limit {
             }
             Shape::Calendar { quota, unit } => {
                 let wall = wall(at);
-                let left = unit.window(wall).end().duration_since(wall).unwrap_or_default();
-                Bound::Quota { quota, left: u64::try_from(left.as_nanos()).unwrap_or(u64::MAX) }
+                let window = unit.window(wall);
+                let left = window.end().duration_since(wall).unwrap_or_default();
+                let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+                Bound::Quota { quota, ends: window.ends, left }
             }
         }
     }
@@ -225,11 +234,21 @@ fn steady(interval: f64, burst: u64, delay: Duration) -> Option<Shape> {
     Some(Shape::Rate { interval, burst, more: (delay.as_nanos() as f64 / interval) as u64 })
 }
 
-/// The time of the calendar at an instant.
+/// The time of the calendar at an instant. Both clocks are read together once a second: that is how soon a clock that was
+/// set is believed.
 fn wall(at: Instant) -> SystemTime {
-    let (now, wall) = (Instant::now(), SystemTime::now());
-    match at.checked_duration_since(now) {
+    thread_local!(static READ: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) });
+    let near = |(read, _): &(Instant, SystemTime)| {
+        at.checked_duration_since(*read).is_some_and(|since| since < Duration::from_secs(1))
+    };
+    let known = READ.with(Cell::get).filter(near);
+    let (read, wall) = known.unwrap_or_else(|| {
+        let both = (Instant::now(), SystemTime::now());
+        READ.with(|kept| kept.set(Some(both)));
+        both
+    });
+    match at.checked_duration_since(read) {
         Some(ahead) => wall + ahead,
-        None => wall - now.duration_since(at),
+        None => wall - read.duration_since(at),
     }
 }

@@ -1,8 +1,10 @@
 //! `rate_limit`: so many requests in so much time, from each client or whoever else is told apart; in this process's
 //! memory, or in a store where several gateways count together.
 
+mod bound;
 mod buckets;
 mod calendar;
+mod few;
 mod fields;
 mod key;
 mod limit;
@@ -10,7 +12,10 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use portcullis_core::{
     Answer, Decision, Done, Error, Exchange, Flow, Kind, Middleware,
@@ -20,7 +25,8 @@ use portcullis_core::{
     store::{CounterStore, Take, Taken},
 };
 
-pub(crate) use key::Key;
+use few::Few;
+pub(crate) use key::{Key, Random};
 use limit::Limit;
 pub use settings::RateLimit;
 use settings::WhenAway;
@@ -53,15 +59,34 @@ struct Shared {
 struct Found {
     /// Which rule: its address.
     rule: usize,
-    taken: Vec<Taken>,
     cost: u64,
-    /// What a later debit is asked of: keys in memory, or in the store.
-    memory: Vec<u64>,
-    store: Vec<Take>,
+    by: By,
+}
+
+/// Where it was found, and what a later debit is asked of, for each limit.
+enum By {
+    Memory(Few<(u64, Taken)>),
+    Store(Vec<Taken>, Vec<Take>),
 }
 
 /// What all rules found.
-struct FoundAll(Vec<Found>);
+struct FoundAll(Few<Found>);
+
+impl By {
+    fn taken(&self) -> impl Iterator<Item = &Taken> {
+        let (memory, store) = match self {
+            By::Memory(each) => (Some(each.iter()), None),
+            By::Store(taken, _) => (None, Some(taken.iter())),
+        };
+        memory.into_iter().flatten().map(|(_, taken)| taken).chain(store.into_iter().flatten())
+    }
+}
+
+impl FoundAll {
+    fn of(&self, rule: usize) -> Option<&Found> {
+        self.0.iter().find(|found| found.rule == rule)
+    }
+}
 
 impl MiddlewareKind for RateLimit {
     const NAME: &'static str = "rate_limit";
@@ -147,15 +172,27 @@ impl Rule {
 
     /// Decides in memory.
     fn in_memory(&self, x: &mut Exchange, cost: u64) -> Verdict {
-        if let ([limit], false) = (self.limits.as_slice(), self.follows()) {
-            let taken = limit.take(limit.hash(x), cost, x.started, false);
-            return self.judge(x, &[taken]);
+        let at = x.started;
+        if let [limit] = self.limits.as_slice() {
+            let key = limit.hash(x);
+            let grant = limit.take(key, cost, at, false);
+            if self.follows() {
+                let each = Few::One((key, limit.told(grant, at)));
+                self.remember(x, Found { rule: self.id(), cost, by: By::Memory(each) });
+            }
+            return match grant.enough {
+                true => self.granted(grant.wait),
+                false => self.refused(x, &[limit.told(grant, at)]),
+            };
         }
+        self.in_memory_all(x, cost, at)
+    }
+
+    /// The same for several limits: what one refuses costs none.
+    fn in_memory_all(&self, x: &mut Exchange, cost: u64, at: Instant) -> Verdict {
         let keys: Vec<u64> = self.limits.iter().map(|limit| limit.hash(x)).collect();
-        let (at, mut taken) = (x.started, Vec::with_capacity(keys.len()));
-        for (limit, key) in self.limits.iter().zip(&keys) {
-            taken.push(limit.take(*key, cost, at, false));
-        }
+        let take = |(limit, key): (&Limit, &u64)| limit.told(limit.take(*key, cost, at, false), at);
+        let mut taken: Vec<Taken> = self.limits.iter().zip(&keys).map(take).collect();
         if taken.iter().any(|taken| !taken.enough) {
             for ((limit, key), taken) in self.limits.iter().zip(&keys).zip(&mut taken) {
                 if taken.enough {
@@ -165,7 +202,10 @@ impl Rule {
             }
         }
         let verdict = self.judge(x, &taken);
-        self.remember(x, Found { rule: self.id(), taken, cost, memory: keys, store: Vec::new() });
+        if self.follows() {
+            let each = Few::Many(keys.into_iter().zip(taken).collect());
+            self.remember(x, Found { rule: self.id(), cost, by: By::Memory(each) });
+        }
         verdict
     }
 
@@ -175,7 +215,9 @@ impl Rule {
         match shared.store.take(&wanted, false).await {
             Ok(taken) => {
                 let verdict = self.judge(x, &taken);
-                self.remember(x, Found { rule: self.id(), taken, cost, memory: Vec::new(), store: wanted });
+                if self.follows() {
+                    self.remember(x, Found { rule: self.id(), cost, by: By::Store(taken, wanted) });
+                }
                 verdict
             }
             Err(_) => {
@@ -198,48 +240,67 @@ impl Rule {
     }
 
     fn judge(&self, x: &mut Exchange, taken: &[Taken]) -> Verdict {
-        let refused = || taken.iter().zip(&self.limits).filter(|(taken, _)| !taken.enough);
-        if let Some(wait) = refused().map(|(taken, _)| taken.wait).max() {
-            self.limited.inc();
-            x.remember(Violated(refused().map(|(_, limit)| limit.name.clone()).collect()));
-            return Verdict::Refused(Error::new(Kind::RateLimited).retry_after(wait));
+        if taken.iter().any(|taken| !taken.enough) {
+            return self.refused(x, taken);
         }
         let wait = taken.iter().map(|taken| taken.wait).max().unwrap_or_default();
-        if self.delays && !wait.is_zero() {
+        self.granted(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn refused(&self, x: &mut Exchange, taken: &[Taken]) -> Verdict {
+        let refused = || taken.iter().zip(&self.limits).filter(|(taken, _)| !taken.enough);
+        self.limited.inc();
+        x.remember(Violated(refused().map(|(_, limit)| limit.name.clone()).collect()));
+        let wait = refused().map(|(taken, _)| taken.wait).max().unwrap_or_default();
+        Verdict::Refused(Error::new(Kind::RateLimited).retry_after(wait))
+    }
+
+    /// There was enough, once so many nanoseconds have been waited for.
+    fn granted(&self, wait: u64) -> Verdict {
+        if self.delays && wait > 0 {
             self.delayed.inc();
-            return Verdict::Later(wait);
+            return Verdict::Later(Duration::from_nanos(wait));
         }
         self.passed.inc();
         Verdict::Pass
     }
 
     fn remember(&self, x: &mut Exchange, found: Found) {
-        if !self.follows() {
-            return;
-        }
         match x.recall_mut::<FoundAll>() {
-            Some(all) => all.0.push(found),
-            None => x.remember(FoundAll(vec![found])),
+            Some(FoundAll(Few::Many(all))) => all.push(found),
+            Some(FoundAll(few)) => {
+                let first = std::mem::replace(few, Few::Many(Vec::new()));
+                if let (Few::One(first), Few::Many(all)) = (first, few) {
+                    all.extend([first, found]);
+                }
+            }
+            None => x.remember(FoundAll(Few::One(found))),
         }
     }
 
     /// Takes what an answer says that it cost beyond what was taken.
-    fn debit(&self, x: &Exchange, answer: &Answer, found: Found) {
+    fn debit(&self, x: &Exchange, answer: &Answer, found: &Found) {
         let Some((name, most)) = &self.answer_cost else { return };
         let said = answer.fields.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
         let said = said.unwrap_or(0).min(*most);
         let more = said.saturating_sub(found.cost);
-        if more == 0 || found.taken.iter().any(|taken| !taken.enough) {
+        if more == 0 || found.by.taken().any(|taken| !taken.enough) {
             return;
         }
-        for (limit, key) in self.limits.iter().zip(&found.memory) {
-            limit.take(*key, more, x.started, true);
-        }
-        if let Some(shared) = self.shared.as_ref().filter(|_| !found.store.is_empty()) {
-            let store = shared.store.clone();
-            let takes: Vec<Take> = found.store.into_iter().map(|take| Take { cost: more, ..take }).collect();
-            // Nobody waits for it; a store that went away meanwhile has counted that by itself.
-            tokio::spawn(async move { store.take(&takes, true).await.map(drop) });
+        match (&found.by, &self.shared) {
+            (By::Memory(each), _) => {
+                for (limit, (key, _)) in self.limits.iter().zip(each.iter()) {
+                    limit.take(*key, more, x.started, true);
+                }
+            }
+            (By::Store(_, wanted), Some(shared)) => {
+                let store = shared.store.clone();
+                let takes: Vec<Take> =
+                    wanted.iter().map(|take| Take { cost: more, ..take.clone() }).collect();
+                // Nobody waits for it; a store that went away meanwhile has counted that by itself.
+                tokio::spawn(async move { store.take(&takes, true).await.map(drop) });
+            }
+            (By::Store(..), None) => {}
         }
     }
 }
@@ -269,17 +330,13 @@ impl Middleware for Rule {
 
     fn on_response<'a>(&'a self, x: &'a mut Exchange, answer: &'a mut Answer) -> Result<Done<'a>, Error> {
         let rule = self.id();
-        let found = x.recall_mut::<FoundAll>().and_then(|all| {
-            let at = all.0.iter().position(|found| found.rule == rule)?;
-            Some(all.0.swap_remove(at))
-        });
-        let Some(found) = found else { return Ok(Done::Now) };
+        let Some(found) = x.recall::<FoundAll>().and_then(|all| all.of(rule)) else { return Ok(Done::Now) };
         if let Some(policies) = &self.policies {
-            let items = self.limits.iter().map(|limit| &*limit.name).zip(&found.taken);
+            let items = self.limits.iter().map(|limit| &*limit.name).zip(found.by.taken());
             fields::write(answer, policies, items);
         }
         if self.older {
-            fields::write_older(answer, self.limits.iter().map(Limit::most).zip(&found.taken));
+            fields::write_older(answer, self.limits.iter().map(Limit::most).zip(found.by.taken()));
         }
         if self.answer_cost.is_some() {
             self.debit(x, answer, found);
