@@ -42,6 +42,11 @@ impl Io {
         matches!(Pin::new(self).poll_read(&mut cx, &mut buf), Poll::Pending)
     }
 
+    /// Is closing the socket all there is to its end? (TLS says that it ends, RFC 8446 §6.1.)
+    pub fn says_nothing_at_its_end(&self) -> bool {
+        !matches!(self, Io::TlsServer(_) | Io::TlsClient(_))
+    }
+
     /// Ready when there is something to read, where that can be told without reading it (plain TCP and Unix); other
     /// streams are always "ready", and the read itself waits.
     pub fn poll_something(&self, cx: &mut Context<'_>) -> Poll<()> {

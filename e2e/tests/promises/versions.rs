@@ -1,11 +1,17 @@
 //! The matrix: HTTP/1.1 and HTTP/2 in, HTTP/1.1 and HTTP/2 out (VK1, VK10), and every kind of body and answer.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt;
 use portcullis_e2e::{
     Client, Endpoint, Gateway, RawClient, Script, Setup, Version,
     client::{Body, empty, full, streamed},
     endpoint::Seen,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
 /// Each pair of a client's version and an endpoint's scheme, over an endpoint with this behaviour.
@@ -163,6 +169,26 @@ async fn framings_of_answers() {
     }
 }
 
+/// A client's last request: the connection ends with the answer, whole, however slowly it is read, and also when the
+/// client sends more than it said.
+#[tokio::test]
+async fn last_requests() {
+    const LARGE: usize = 4 << 20;
+    let endpoint = Endpoint::with(|_| Response::new(full(vec![b'x'; LARGE]))).await;
+    let gateway = Setup::new(&crate::one("")).set("app", endpoint.url()).start().await;
+    for more in ["", "\r\n", "GET /more HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut stream = TcpStream::connect(gateway.addr()).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{more}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(answer.len() - head, LARGE, "{more:?}");
+    }
+    assert!(endpoint.seen().iter().all(|seen| seen.target == "/"));
+}
+
 /// An HTTP/1.0 client gets an answer it can read: no chunks, and its connection closed or kept as it asked.
 #[tokio::test]
 async fn http_1_0_clients() {
@@ -257,7 +283,6 @@ async fn keep_alive_can_be_switched_off() {
 /// A unix-domain endpoint.
 #[tokio::test]
 async fn unix_sockets() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let text = crate::one("").replace("{app}", "unix:{dir}/app.sock");
     let setup = Setup::new(&text);
     let listener = tokio::net::UnixListener::bind(setup.dir().join("app.sock")).unwrap();

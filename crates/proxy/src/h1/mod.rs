@@ -5,6 +5,7 @@ pub mod arrived;
 pub mod arriving;
 pub mod chunked;
 pub mod client;
+mod closing;
 pub mod framing;
 pub mod head;
 pub mod incoming;

@@ -1,20 +1,14 @@
 //! HTTP/1.1 towards the client: one task per connection, reading requests and writing answers in turn.
 
-use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use http::{Method, StatusCode};
 use portcullis_config::model::ListenerTimeouts;
 use portcullis_core::{Answer, Appended, Connection, Error, Exchange, Kind, Known, answer::Tunnel};
-use tokio::io::AsyncWrite;
 
 use super::{
     arrived::{self, Arrived},
+    closing,
     head::Scan,
     incoming::{Link, Pace},
     outgoing::{Client, Out},
@@ -37,12 +31,6 @@ use crate::{
 
 /// What is left of a request's body is read and thrown away up to this size, so that the connection can be used again.
 const DISCARD: u64 = 64 * 1024;
-/// How long a closing connection is read from, so that the client sees the answer and not a reset.
-const LINGER: Duration = Duration::from_secs(2);
-/// The same where nothing is under way, whose last answer arrived long ago: what may come is a request that crossed our
-/// end on its way, which its client sends again when it finds the end (RFC 9112 §9.3.1), not a reset.
-const IDLE_LINGER: Duration = Duration::from_millis(200);
-
 /// What a client of HTTP/2 begins with (RFC 9113 §3.4), as far as it looks like a request.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
@@ -72,7 +60,8 @@ pub async fn serve_connection(
         requests: 0,
         opened,
         is_http2: false,
-        linger: LINGER,
+        linger: closing::LINGER,
+        is_last: false,
     };
     while server.turn().await {}
     if server.is_http2 {
@@ -80,7 +69,8 @@ pub async fn serve_connection(
         let (io, read) = (std::mem::replace(&mut state.io, Io::Gone), state.input.take());
         return Some((io, read));
     }
-    server.close().await;
+    let is_over = server.is_last && server.rest() == Rest::Nothing;
+    closing::close(&server.link, &server.watch, server.linger, is_over).await;
     None
 }
 
@@ -113,6 +103,8 @@ struct Server {
     is_http2: bool,
     /// How long to read on when it closes.
     linger: Duration,
+    /// The client has said that its last request was its last.
+    is_last: bool,
 }
 
 /// How long a connection is waited for, of [`ListenerTimeouts`].
@@ -149,7 +141,7 @@ impl Server {
             // processor's cache, which the memory of a connection that waited is not. And waiting costs less memory.
             Ok(arrived) => Box::pin(self.answer(arrived)).await,
             Err(Missing::Silence) => {
-                self.linger = IDLE_LINGER;
+                self.linger = closing::IDLE_LINGER;
                 false
             }
             Err(Missing::Http2) => {
@@ -237,6 +229,7 @@ impl Server {
     async fn answer(&mut self, arrived: Arrived) -> bool {
         let Arrived { mut ticket, framing, keep, http_10, runtime, listener } = arrived;
         self.requests += 1;
+        self.is_last = !keep;
         self.patience = Patience::of(&listener.settings.timeouts);
         ticket.x.request.body = self.link.body(framing, http_10);
         let to_head = ticket.x.request.method == Method::HEAD;
@@ -398,35 +391,6 @@ impl Server {
         };
         let result = result.map_err(|error| Error::because(Kind::ConnectionTerminated, error.to_string()));
         ticket.end(moved.up, moved.down, result);
-    }
-
-    /// Closes so that the client sees the last answer: our side first, then what it still sends is read for a while.
-    async fn close(self) {
-        if self.link.lock().gone || matches!(self.link.lock().io, Io::Gone) {
-            return;
-        }
-        self.watch.set(self.linger);
-        let mut shut = false;
-        let mut budget = 1 << 20;
-        poll_fn(|cx| {
-            let state = &mut *self.link.lock();
-            if !shut {
-                match Pin::new(&mut state.io).poll_shutdown(cx) {
-                    Poll::Pending => return self.watch.poll_expired(cx),
-                    Poll::Ready(_) => shut = true,
-                }
-            }
-            loop {
-                let unread = state.input.unread().len();
-                state.input.consume(unread);
-                match state.input.poll_fill(&mut state.io, cx, 4096) {
-                    Poll::Ready(Ok(count)) if count > 0 && count < budget => budget -= count,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.watch.poll_expired(cx),
-                }
-            }
-        })
-        .await;
     }
 }
 

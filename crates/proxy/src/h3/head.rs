@@ -14,18 +14,24 @@ use crate::{
 
 /// The head of a request as it arrived.
 #[derive(Debug, Default)]
-pub(super) struct RequestHead {
-    pub(super) method: Option<Method>,
-    pub(super) scheme: Option<String>,
-    pub(super) authority: Option<String>,
-    pub(super) path: Option<String>,
-    pub(super) protocol: Option<String>,
-    pub(super) agent: Option<Vec<u8>>,
+pub struct RequestHead {
+    /// `:method`
+    pub method: Option<Method>,
+    /// `:scheme`
+    pub scheme: Option<String>,
+    /// `:authority`
+    pub authority: Option<String>,
+    /// `:path`
+    pub path: Option<String>,
+    /// `:protocol` (RFC 9220)
+    pub protocol: Option<String>,
+    /// `User-Agent`, for the log of what is refused.
+    pub agent: Option<Vec<u8>>,
 }
 
 /// Why a head is none.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The connection must end (RFC 9204 §2.2).
     Broken,
     /// The request is refused.
@@ -65,13 +71,12 @@ fn belongs_to_connection(name: &str, value: &[u8]) -> bool {
 }
 
 impl RequestHead {
-    /// Takes the head of a request apart. What is refused is still known as far as it was read.
-    pub(super) fn read(
-        &mut self,
-        section: &[u8],
-        most_bytes: usize,
-        most_fields: usize,
-    ) -> Result<Fields, Fault> {
+    /// Takes the head of a request apart: a field section that may count so many bytes and hold so many fields. What is
+    /// refused is still known as far as it was read.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn read(&mut self, section: &[u8], most_bytes: usize, most_fields: usize) -> Result<Fields, Fault> {
         let mut arriving = Arriving::default();
         let mut has_fields = false;
         let decoded = qpack::decode(section, most_bytes, |name, value| {
@@ -165,7 +170,10 @@ impl RequestHead {
 }
 
 /// Reads trailers of a request.
-pub(super) fn trailers(section: &[u8], most_bytes: usize, most_fields: usize) -> Result<Fields, Fault> {
+///
+/// # Errors
+/// See [`Fault`].
+pub fn trailers(section: &[u8], most_bytes: usize, most_fields: usize) -> Result<Fields, Fault> {
     let mut fields = Fields::new();
     let decoded = qpack::decode(section, most_bytes, |name, value| {
         let name = field(name, value)?;
@@ -184,7 +192,7 @@ pub(super) fn trailers(section: &[u8], most_bytes: usize, most_fields: usize) ->
 }
 
 /// A HEADERS frame: `:status` when there is one, the fields, and what else the caller adds.
-pub(super) fn frame(
+pub fn frame(
     status: Option<http::StatusCode>,
     fields: &Fields,
     left_out: u64,

@@ -16,12 +16,12 @@
 mod code;
 mod control;
 mod frames;
-mod head;
+pub mod head;
 mod inbound;
 mod link;
 mod outbound;
 mod peer;
-mod qpack;
+pub mod qpack;
 pub mod server;
 mod stream;
 mod varint;

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -84,6 +84,9 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
             return;
         }
     };
+    socket::prepare(&socket);
+    // A socket that has one address gives it to all its connections: they need not be asked.
+    let at = socket.local_addr().ok().filter(|address| !address.ip().is_unspecified());
     let mut late = 0;
     while !leave.is_cancelled() {
         let accepted = tokio::select! {
@@ -112,7 +115,9 @@ pub async fn accept(accepting: Accepting, worker: Arc<Worker>) {
         if listener.settings.proxy_protocol.is_none() && !admitted.is_one_of_few(peer.ip(), &listener) {
             continue;
         }
-        tokio::spawn(connection(stream, peer, worker.clone(), listener, admitted, drain.clone()));
+        let Some(local) = at.or_else(|| stream.local_addr().ok()) else { continue };
+        let ends = Ends { source: proxied::canonical(peer), destination: local };
+        tokio::spawn(connection(stream, ends, worker.clone(), listener, admitted, drain.clone()));
     }
     // Ours first: when the last of them goes, the address is free.
     drop(socket);
@@ -194,21 +199,17 @@ impl Drop for Admitted {
 /// most of them never use must not stand between what they use all the time.
 async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    mut ends: Ends,
     worker: Arc<Worker>,
     listener: Arc<Listener>,
     mut admitted: Admitted,
     drain: Drain,
 ) {
-    // Without it small answers wait for acknowledgements; failing to set it is no reason to refuse a client.
-    let _ = stream.set_nodelay(true);
-    let Ok(local) = stream.local_addr() else { return };
-    let mut ends = Ends { source: proxied::canonical(peer), destination: local };
     if listener.settings.proxy_protocol.is_some() {
         match Box::pin(proxied::ends(&stream, ends, &listener)).await {
             Ok(told) => ends = told,
             Err(refused) => {
-                tracing::debug!(%peer, %refused, "connection refused");
+                tracing::debug!(peer = %ends.source, %refused, "connection refused");
                 if let Some(reason) = refused.reason() {
                     listener.metrics.refused(reason);
                 }

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that wait for `accept`.
 pub const BACKLOG: i32 = 4096;
@@ -49,6 +49,12 @@ impl Bound {
         self.0.listen(BACKLOG)?;
         Ok(self.0.into())
     }
+}
+
+/// What a listening socket hands on to the connections that it accepts, so that nothing need be said to each of them:
+/// without `TCP_NODELAY`, small answers wait for acknowledgements. Failing to set it is no reason to refuse clients.
+pub fn prepare(socket: &tokio::net::TcpListener) {
+    let _ = SockRef::from(socket).set_tcp_nodelay(true);
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
@@ -112,4 +118,16 @@ fn udp(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    #[tokio::test]
+    async fn connections_have_what_their_listener_was_given() {
+        let socket = super::open("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+        super::prepare(&socket);
+        let _client = tokio::net::TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        assert!(socket.accept().await.unwrap().0.nodelay().unwrap());
+    }
 }

@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A section being written.
-pub(super) struct Section {
+pub struct Section {
     bytes: Vec<u8>,
 }
 
@@ -135,7 +135,7 @@ impl Section {
     }
 
     /// Appends a field, whose name is in whatever case.
-    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) {
+    pub fn add(&mut self, name: &[u8], value: &[u8]) {
         // Most names fit.
         let mut room = [0; 64];
         let long;
