@@ -38,6 +38,10 @@ pub fn write_key(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) -> usize {
     let uri = out.len() - start;
     out.push(b'\n');
     out.extend_from_slice(x.route.as_bytes());
+    if let Some(service) = &parts.service {
+        out.extend_from_slice(b"\n%");
+        out.extend_from_slice(service.as_bytes());
+    }
     if request.path() != request.original_path() {
         out.extend_from_slice(b"\n>");
         out.extend_from_slice(request.path().as_bytes());

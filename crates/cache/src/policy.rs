@@ -48,6 +48,8 @@ pub struct KeyParts {
     pub cookies: Vec<Box<str>>,
     /// Which parameters of the query count.
     pub query: QueryParts,
+    /// The service that answers, where a route has several: what one says is not what another would.
+    pub service: Option<std::sync::Arc<str>>,
 }
 
 /// Which parameters of the query count.

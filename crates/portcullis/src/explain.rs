@@ -19,11 +19,14 @@ use portcullis_core::{
 use portcullis_proxy::{
     arrive,
     route::{Found, Query},
-    runtime::{Asked, Listener, Route, Runtime, Target, compile::ADMIN},
+    runtime::{Asked, Listener, Runtime, compile::ADMIN},
 };
 use serde::Serialize;
 
-pub use self::url::Url;
+pub use self::{
+    destination::{Destination, EndpointInQuestion},
+    url::Url,
+};
 
 /// A request to be explained.
 #[derive(Debug, Clone)]
@@ -114,30 +117,6 @@ pub struct Given {
     pub fields: Vec<(String, String)>,
     /// Its body, when it is text that is there already.
     pub body: Option<String>,
-}
-
-/// Where a request goes.
-#[derive(Debug, Clone, Serialize)]
-pub struct Destination {
-    /// In words: `service orders@file`.
-    pub name: String,
-    /// The path and query that are forwarded, without the endpoint's own base path.
-    pub path: String,
-    /// Which endpoint gets it: `round_robin` … `None` for a built-in service.
-    pub strategy: Option<String>,
-    /// The endpoints in question.
-    pub endpoints: Vec<EndpointInQuestion>,
-}
-
-/// An endpoint that may get the request.
-#[derive(Debug, Clone, Serialize)]
-pub struct EndpointInQuestion {
-    /// As it would be asked for.
-    pub url: String,
-    /// Its share.
-    pub weight: u32,
-    /// `Host` that it is sent.
-    pub host: String,
 }
 
 /// Explains a request.
@@ -355,48 +334,7 @@ impl RouteTaken {
     }
 }
 
-impl Destination {
-    fn of(route: &Route, x: &Exchange) -> Destination {
-        let query = x.request.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = format!("{}{query}", x.request.path());
-        match &route.target {
-            Target::Builtin(name, _) => Destination::bare(format!("built-in service @{name}"), path),
-            Target::Unusable(reason) => Destination::bare(format!("nowhere, it answers 503: {reason}"), path),
-            Target::Service(service) => {
-                let keeps_host = route.pass_host.unwrap_or(service.settings.pass_host);
-                let own = |host: &Arc<str>| {
-                    if keeps_host && !x.request.authority().is_empty() {
-                        x.request.authority().to_owned()
-                    } else {
-                        host.to_string()
-                    }
-                };
-                let endpoints =
-                    service.endpoints.iter().zip(&service.upstreams).map(|(endpoint, upstream)| {
-                        let joined = format!("{}{path}", endpoint.url);
-                        EndpointInQuestion { url: joined, weight: endpoint.weight, host: own(&upstream.host) }
-                    });
-                Destination {
-                    name: format!("service {}", service.name),
-                    strategy: Some(strategy(&service.settings.strategy)),
-                    endpoints: endpoints.collect(),
-                    path,
-                }
-            }
-        }
-    }
-
-    fn bare(name: String, path: String) -> Destination {
-        Destination { name, path, strategy: None, endpoints: Vec::new() }
-    }
-}
-
-/// A strategy's name, as written in the configuration.
-fn strategy(strategy: &model::Strategy) -> String {
-    let value = serde_json::to_value(strategy).unwrap_or_default();
-    value.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned()
-}
-
+mod destination;
 mod url;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
@@ -12,6 +12,7 @@ const PAGES: [&str; 10] = [
     "policies/fallback.md",
     "policies/mirror.md",
     "policies/retries.md",
+    "policies/split.md",
     "protocols.md",
     "routing.md",
     "services.md",

@@ -25,7 +25,13 @@ use portcullis_core::{
 
 use crate::{
     clock::Watch,
-    forward::{Forward, cache, fallback, forward},
+    forward::{
+        Forward,
+        cache::{self, RouteCache},
+        fallback::{self, Elsewhere},
+        forward,
+        split::Split,
+    },
     limit,
     route::{Found, Query},
     runtime::{Asked, Listener, Route, Runtime, Service, Target},
@@ -233,45 +239,79 @@ fn admit(listener: &Listener, route: &Route, ticket: &mut Ticket) -> Result<Opti
 
 /// The route's target.
 async fn reach(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Answer, Error> {
-    let Pass { worker, runtime, listener, route, watch } = *pass;
     let now = Instant::now();
     ticket.forwarded_at = Some(now);
-    match &route.target {
-        Target::Service(service) => {
-            ticket.body_idle = service.settings.timeouts.body_idle;
-            let parts = Forward {
-                worker,
-                runtime,
-                route,
-                service,
-                watch,
-                total: ticket.total,
-                client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
-            };
-            let mut result = match &route.cache {
-                None => forward(&parts, &mut ticket.x, &mut ticket.way, now).await,
-                Some(cache) => match cache.fresh(ticket, worker.index) {
-                    Some(answer) => Ok(answer),
-                    // What is not there may take its time, and its room: in a box of its own.
-                    None => Box::pin(cache::answer(&parts, cache, ticket)).await,
-                },
-            };
-            // The last resort, hence outside of the cache; rare, hence in a box of its own.
-            if fallback::of(route, service).is_some() {
-                let last = fallback::or_else(&parts, &mut ticket.x, &mut ticket.way, result);
-                result = Box::pin(last).await;
-            }
-            if let Ok(answer) = &mut result {
-                be_patient(answer, route, service, &mut ticket.body_idle);
-            }
-            result
-        }
+    match &pass.route.target {
+        Target::Service(service) => to_service(pass, ticket, service, pass.route.cache.as_ref(), now).await,
+        // Rare, hence in a box of its own.
+        Target::Split(split) => Box::pin(by_split(pass, ticket, split, now)).await,
         Target::Builtin(_, builtin) => {
-            watch.set_within(Duration::ZERO, ticket.total);
-            within(watch, builtin.answer(&mut ticket.x)).await
+            pass.watch.set_within(Duration::ZERO, ticket.total);
+            within(pass.watch, builtin.answer(&mut ticket.x)).await
         }
         Target::Unusable(reason) => Err(Error::because(Kind::Misconfigured, reason.to_string())),
     }
+}
+
+/// A service: what it answered before, or answers now, or what stands in for that.
+async fn to_service(
+    pass: &Pass<'_>,
+    ticket: &mut Ticket,
+    service: &Arc<Service>,
+    cache: Option<&Arc<RouteCache>>,
+    now: Instant,
+) -> Result<Answer, Error> {
+    let Pass { worker, runtime, listener, route, watch } = *pass;
+    ticket.body_idle = service.settings.timeouts.body_idle;
+    let parts = Forward {
+        worker,
+        runtime,
+        route,
+        service,
+        watch,
+        total: ticket.total,
+        client_body_idle: route.body_idle_timeout.unwrap_or(listener.settings.timeouts.body_idle),
+    };
+    let mut result = match cache {
+        None => forward(&parts, &mut ticket.x, &mut ticket.way, now).await,
+        Some(cache) => match cache.fresh(ticket, worker.index) {
+            Some(answer) => Ok(answer),
+            // What is not there may take its time, and its room: in a box of its own.
+            None => Box::pin(cache::answer(&parts, cache, ticket)).await,
+        },
+    };
+    // The last resort, hence outside of the cache; rare, hence in a box of its own.
+    if fallback::of(route, service).is_some() {
+        let last = fallback::or_else(&parts, &mut ticket.x, &mut ticket.way, result);
+        result = Box::pin(last).await;
+    }
+    if let Ok(answer) = &mut result {
+        be_patient(answer, route, service, &mut ticket.body_idle);
+    }
+    result
+}
+
+/// One of several services.
+async fn by_split(
+    pass: &Pass<'_>,
+    ticket: &mut Ticket,
+    split: &Split,
+    now: Instant,
+) -> Result<Answer, Error> {
+    let Some(chosen) = split.choose(&ticket.x.request.fields, fastrand::f64()) else {
+        return Err(Error::because(Kind::Misconfigured, "a split to nobody"));
+    };
+    let place = chosen.place;
+    place.count(pass.worker.index);
+    // For the log, also of a client that leaves; a fallback may put another one there.
+    ticket.way.elsewhere = Some(Elsewhere(place.service.clone()));
+    let result = to_service(pass, ticket, &place.service, place.cache.as_ref(), now).await;
+    ticket.way.elsewhere.get_or_insert_with(|| Elsewhere(place.service.clone()));
+    let mut answer = result?;
+    if let Some(cookie) = chosen.set_cookie {
+        answer.fields.append("set-cookie", cookie);
+    }
+    Ok(answer)
 }
 
 /// Streams and tunnels have times of their own, and a route may have its own for them.

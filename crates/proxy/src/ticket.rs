@@ -240,12 +240,12 @@ fn reached<'a>(route: Option<&'a Route>, way: &'a Way) -> (Option<&'a Arc<str>>,
         let upstream = way.endpoint.and_then(|index| elsewhere.upstream(index));
         return (Some(&elsewhere.0.name), upstream.map(|upstream| &upstream.url));
     }
-    match route.map(|route| &route.target) {
-        Some(Target::Service(service)) => {
+    match route.and_then(|route| route.target.service()) {
+        Some(service) => {
             let upstream = way.endpoint.and_then(|index| service.upstreams.get(index));
             (Some(&service.name), upstream.map(|upstream| &upstream.url))
         }
-        _ => (None, None),
+        None => (None, None),
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::Method;
 use portcullis_core::{Body, Error, Exchange, Frame, Kind, Stream};
 use stage::{Endpoint, Stage, request, say};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn stage(endpoints: &[&Endpoint], retry: &str) -> Stage {
     let urls: Vec<String> = endpoints.iter().map(|at| format!("\"http://{}\"", at.addr)).collect();
@@ -191,5 +192,63 @@ async fn what_reached_nobody_goes_elsewhere_at_once_and_costs_no_budget() {
     for _ in 0..10 {
         let (result, _) = stage.forward(&mut post(Body::stream(Pieces(vec!["hello"])))).await;
         assert_eq!(result.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_that_meets_an_open_circuit_leaves_the_last_answer() {
+    let (bad, gone) = (failing(99, 503).await, failing(99, 0).await);
+    let breaker = "\ncircuit_breaker = { failure_threshold = 2 }";
+    let through = stage(&[&bad], &format!("{{ attempts = 5, {QUICK} }}{breaker}"));
+    let (result, way) = through.forward(&mut request(Method::GET, "/")).await;
+    assert_eq!((result.unwrap().status.as_u16(), way.attempts), (503, 2));
+    let (result, way) = through.forward(&mut request(Method::GET, "/")).await;
+    assert_eq!((result.unwrap_err().kind, way.attempts), (Kind::CircuitOpen, 0));
+    assert_eq!(through.service().metrics.totals().retries, 1);
+    let through = stage(&[&gone], &format!("{{ attempts = 5, {QUICK} }}{breaker}"));
+    let (result, _) = through.forward(&mut request(Method::GET, "/")).await;
+    assert_eq!(result.unwrap_err().kind, Kind::ConnectionTerminated);
+}
+
+#[tokio::test]
+async fn that_the_last_attempt_took_too_long_is_told() {
+    let deaf = Endpoint::start(|_| pending()).await;
+    let stage = stage(&[&deaf], &format!("{{ attempts = 3, try_timeout = \"60ms\", {QUICK} }}"));
+    let (result, way) = stage.forward(&mut request(Method::GET, "/")).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.kind, error.mapping().status.as_u16(), way.attempts), (Kind::ResponseTimeout, 504, 3));
+    assert_eq!(error.detail.as_deref(), Some("3 attempts, the last: response-timeout"));
+}
+
+/// Answers one request, reads another, and is gone.
+async fn leaving() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let mut read = [0; 4096];
+        let _ = stream.read(&mut read).await;
+        let _ = stream.write_all(say(200, "yes").as_bytes()).await;
+        let _ = stream.read(&mut read).await;
+    });
+    addr
+}
+
+#[tokio::test]
+async fn what_was_sent_over_a_stale_connection_may_have_been_seen() {
+    for (methods, asked) in [(", methods = [\"GET\"]", 1), ("", 2)] {
+        let (leaving, good) = (leaving().await, failing(0, 0).await);
+        let stage = Stage::new(&format!(
+            "[[routes]]\npath = \"/*\"\nservice = \"a\"\n[services.a]\nretry = {{ {QUICK}{methods} }}\n\
+             endpoints = [\"http://{leaving}\", \"http://{}\"]",
+            good.addr
+        ));
+        for _ in 0..2 {
+            let mut answer = stage.forward(&mut request(Method::GET, "/")).await.0.unwrap();
+            answer.body.read_all(100).await.unwrap();
+        }
+        let (result, _) = stage.forward(&mut request(Method::PUT, "/")).await;
+        assert_eq!((result.is_ok(), good.count()), (asked == 2, asked), "{methods}");
     }
 }

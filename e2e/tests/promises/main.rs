@@ -46,6 +46,7 @@ mod running;
 mod shutdown;
 mod slow_clients;
 mod smuggling;
+mod split;
 mod sse;
 mod sticky;
 mod supervised;

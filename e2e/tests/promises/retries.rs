@@ -7,7 +7,7 @@ use std::{
 };
 
 use portcullis_e2e::{
-    Client, Endpoint, Setup, Version,
+    Client, Endpoint, Script, Setup, Version,
     client::empty,
     endpoint,
     wait::{bounded, within},
@@ -81,7 +81,7 @@ async fn a_client_that_leaves_ends_its_attempts() {
     assert_eq!(endpoint.count(), after);
 }
 
-/// 502 `retries-exhausted`, with the attempts in the metrics; a `POST` is sent once.
+/// 502 `retries-exhausted`, or 504 when the last attempt took too long; a `POST` is sent once.
 #[tokio::test]
 async fn exhausted_is_told() {
     let count = Arc::new(AtomicUsize::new(0));
@@ -94,10 +94,15 @@ async fn exhausted_is_told() {
     let retry = "retry = { attempts = 3, try_timeout = \"100ms\", backoff = \"1ms\" }\n";
     let gateway = Setup::new(&format!("{SERVICE}{retry}")).set("app", endpoint.url()).start().await;
     let reply = bounded(LONG, "three attempts", gateway.get("/")).await;
-    assert_eq!(reply.status, 502, "{}", reply.text());
-    assert!(reply.json()["type"].as_str().unwrap().ends_with("/retries-exhausted"), "{}", reply.text());
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    assert!(reply.json()["type"].as_str().unwrap().ends_with("/response-timeout"), "{}", reply.text());
     assert_eq!(count.load(Relaxed), 3);
     let request = http::Request::post("/").body(empty()).unwrap();
     assert_eq!(bounded(LONG, "one attempt", gateway.send(request)).await.status, 504);
     assert_eq!(count.load(Relaxed), 4);
+    let closes = Script::start(|mut talk| async move { drop(talk.head().await) }).await;
+    let gateway = Setup::new(&format!("{SERVICE}{retry}")).set("app", closes.url()).start().await;
+    let reply = bounded(LONG, "three attempts", gateway.get("/")).await;
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    assert!(reply.json()["type"].as_str().unwrap().ends_with("/retries-exhausted"), "{}", reply.text());
 }

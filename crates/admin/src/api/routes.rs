@@ -1,5 +1,7 @@
 //! The routes, in the order in which they were written.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use portcullis_config::model;
 use portcullis_proxy::runtime::{Route, Target};
 use serde_json::{Value, json};
@@ -19,6 +21,15 @@ fn show(settings: &model::Route, route: &Route) -> Value {
     let totals = route.metrics.totals();
     let target = match &route.target {
         Target::Service(service) => json!({ "kind": "service", "name": &*service.name }),
+        Target::Split(split) => json!({
+            "kind": "split",
+            "name": split.own().map(|service| &*service.name),
+            "services": split.places().iter().map(|place| json!({
+                "name": &*place.service.name,
+                "share": place.share,
+                "requests": place.taken.iter().map(|count| count.load(Relaxed)).sum::<u64>(),
+            })).collect::<Vec<_>>(),
+        }),
         Target::Builtin(name, _) => json!({ "kind": "builtin", "name": name }),
         Target::Unusable(reason) => json!({ "kind": "unusable", "reason": &**reason }),
     };

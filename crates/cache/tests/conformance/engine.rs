@@ -361,6 +361,7 @@ fn policy(table: &toml::Table) -> Policy {
             headers: boxed(key.get("headers")),
             cookies: boxed(key.get("cookies")),
             query,
+            service: None,
         },
         stale_while_revalidate: number("stale_while_revalidate").unwrap_or(0),
         stale_if_error: number("stale_if_error").unwrap_or(0),

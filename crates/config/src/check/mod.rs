@@ -42,6 +42,7 @@ pub(crate) fn check(
     check.access_log_file();
     check.listener_certificates();
     check.services();
+    check.split_cookies();
     check.stores();
     check.unused();
     check.unreachable();

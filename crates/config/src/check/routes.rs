@@ -6,7 +6,7 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     merge::base,
-    model::Route,
+    model::{Route, Target},
     rule::{Matcher, Rule},
 };
 
@@ -24,6 +24,31 @@ impl Check<'_> {
             let finding = Finding::error(Code::UnreachableRoute, message)
                 .help("take one of the two away, or join them with `||`");
             self.at(&route.origin, &[], true, finding);
+        }
+    }
+
+    /// A cookie of a split must be nobody else's: each would write over the other.
+    pub(super) fn split_cookies(&mut self) {
+        for route in &self.model.routes {
+            let Some(split) = &route.policies.split else { continue };
+            let Some(own) = &split.sticky else { continue };
+            let to = split.to.iter().map(|share| &share.service);
+            let of_route = match &route.target {
+                Target::Service(name) => Some(name),
+                _ => None,
+            };
+            let same = to.chain(of_route).find(|name| {
+                let service = self.model.services.get(*name);
+                service.and_then(|service| service.sticky.as_ref()).is_some_and(|s| s.cookie == own.cookie)
+            });
+            let Some(service) = same else { continue };
+            let message = format!(
+                "the cookie `{}` keeps clients at a service, and at an endpoint of `{}`",
+                own.cookie,
+                base(service)
+            );
+            let finding = Finding::error(Code::Conflict, message).help("give the two different names");
+            self.at(&route.origin, &["split", "sticky"], false, finding);
         }
     }
 

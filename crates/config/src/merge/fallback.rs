@@ -7,7 +7,7 @@ use crate::{
     diagnostic::{Code, suggestion},
     document::Path,
     model::{ERRORS, Fallback, Instead, StatusRange, Target},
-    scalar,
+    scalar::{self, Problem},
     written::{self, FallbackCause, OneOrMany},
 };
 
@@ -72,7 +72,9 @@ impl Merger<'_> {
         }
         headers.extend(written.headers.iter().map(|(name, value)| (shared(name), shared(value))));
         for (name, value) in &headers {
-            let judged = scalar::header_name(name).and_then(|_| scalar::header_value(value));
+            let judged = scalar::header_name(name)
+                .and_then(|_| scalar::header_value(value))
+                .and_then(|_| not_of_framing(name));
             if let Err(problem) = judged {
                 let at = if written.headers.contains_key(&**name) {
                     path.key("headers").key(name)
@@ -110,6 +112,25 @@ impl Merger<'_> {
         }
         statuses
     }
+}
+
+/// How an answer is framed is decided when it is written, for each version of HTTP (RFC 9110 §7.6.1).
+fn not_of_framing(name: &str) -> Result<(), Problem> {
+    const OURS: [&str; 8] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    if OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
+        let help = "take it away: the gateway writes what belongs to the body and the connection";
+        return Err(Problem::new(format!("`{name}` is not for a fixed answer to say"), help));
+    }
+    Ok(())
 }
 
 fn causes(written: &written::Fallback) -> (Vec<Arc<str>>, Vec<StatusRange>) {

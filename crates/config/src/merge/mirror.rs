@@ -49,7 +49,7 @@ impl Merger<'_> {
     }
 
     /// A service with endpoints, by its name.
-    fn only_service(&mut self, source: &Source, path: &Path, name: &str) -> Option<Name> {
+    pub(super) fn only_service(&mut self, source: &Source, path: &Path, name: &str) -> Option<Name> {
         match self.reference(source, path, name) {
             Target::Service(name) => Some(name),
             _ => {

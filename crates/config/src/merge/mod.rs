@@ -18,6 +18,7 @@ mod routes;
 mod said;
 mod services;
 mod source;
+mod split;
 mod stores;
 
 use std::{

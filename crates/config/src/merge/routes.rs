@@ -105,7 +105,7 @@ impl Merger<'_> {
             tunnel_idle_timeout: written.timeouts.tunnel_idle.map(|lit| lit.0),
             encoded_delimiters: self.route_path_policy(source, path, written),
             pass_host: written.pass_host,
-            policies: self.route_policies(source, path, written),
+            policies: self.route_policies(source, path, name, written),
             cache: self.route_cache(source, path, written),
             origin: source.origin(path),
         };

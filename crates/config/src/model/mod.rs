@@ -15,6 +15,7 @@ mod policies;
 mod retry;
 mod route;
 mod service;
+mod split;
 mod store;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -41,6 +42,7 @@ pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,
     Sticky, Strategy, UpstreamHttp, UpstreamTls,
 };
+pub use split::{Share, Split};
 pub use store::{RedisStore, Store, StoreKind};
 
 /// A qualified name, `name@provider` (`users@file`). Two names are the same object exactly when they are equal.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use super::{CircuitBreaker, Fallback, Mirror, Retry};
+use super::{CircuitBreaker, Fallback, Mirror, Retry, Split};
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -29,6 +29,9 @@ pub struct RoutePolicies {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// Requests that go to other services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
     /// Copies for another service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,

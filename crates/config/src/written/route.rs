@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Cache, Fallback, Lit, MiddlewareUse, Mirror, OneOrMany, OrTable, Retry, RouteLimits, RoutePathPolicy,
-    RouteTimeouts, Service,
+    RouteTimeouts, Service, Split,
     literal::{HostPattern, Literal, MethodName},
 };
 use crate::scalar::{self, Problem};
@@ -67,6 +67,8 @@ pub struct Route {
     pub retry: Option<OrTable<Retry>>,
     /// What clients get in place of an error. Default: the service's.
     pub fallback: Option<Fallback>,
+    /// Send some of the requests to other services: a share of all, or those with a header or a cookie.
+    pub split: Option<Split>,
     /// Copy requests to another service, whose answers are dropped. A text is its name.
     pub mirror: Option<OrTable<Mirror>>,
     /// Other statuses for the gateway's own errors, by their slugs: `{ no_endpoints = 502 }`.

@@ -122,7 +122,9 @@ fn text(question: &Question, explained: &Explained) -> String {
         }
     }
     if let Some(target) = &explained.target {
-        let _ = writeln!(out, "  goes to {}, with the path {}", target.name, target.path);
+        let why = target.why.as_ref().map(|why| format!(", {why}"));
+        let (name, path, why) = (&target.name, &target.path, why.unwrap_or_default());
+        let _ = writeln!(out, "  goes to {name}{why}, with the path {path}");
         if let Some(strategy) = &target.strategy {
             let _ = writeln!(out, "    one of these, by {strategy}:");
         }

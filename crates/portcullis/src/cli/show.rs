@@ -9,7 +9,10 @@ use portcullis::{
     logging::colours,
     rehearse::{load_file, rehearse},
 };
-use portcullis_proxy::runtime::{Route, Runtime, Target};
+use portcullis_proxy::{
+    forward::split::{Place, Split},
+    runtime::{Route, Runtime, Target},
+};
 
 use super::{ConfigFile, FAILED, check, complain, print, print_json};
 
@@ -118,7 +121,17 @@ fn describe(runtime: &Runtime) -> String {
 pub fn target(target: &Target) -> String {
     match target {
         Target::Service(service) => format!("service {}", service.name),
+        Target::Split(split) => format!("by split, {}", shares(split)),
         Target::Builtin(name, _) => format!("built-in service @{name}"),
         Target::Unusable(reason) => format!("nowhere, it answers 503: {reason}"),
     }
+}
+
+/// Services of a split and what chance gives them.
+fn shares(split: &Split) -> String {
+    let share = |place: &Place| {
+        let percent = (place.share * 1e6).round() / 1e4;
+        format!("{percent}% to service {}", place.service.name)
+    };
+    split.places().iter().map(share).collect::<Vec<_>>().join(", ")
 }

@@ -30,20 +30,28 @@ const SKIPS: usize = 64;
 pub struct RoundRobin {
     schedule: Box<[u32]>,
     cursor: Arc<Cursor>,
+    /// For requests that are sent once more: they must not take the turn of those that come, or an endpoint that fails
+    /// might get all of these, and its neighbour none.
+    again: Arc<Cursor>,
 }
 
 impl RoundRobin {
     /// For the endpoints of a service.
     pub fn new(place: &Place<'_>) -> RoundRobin {
-        RoundRobin { schedule: schedule(place.endpoints), cursor: Cursor::of(place, "round_robin") }
+        RoundRobin {
+            schedule: schedule(place.endpoints),
+            cursor: Cursor::of(place, "round_robin"),
+            again: Cursor::of(place, "round_robin again"),
+        }
     }
 }
 
 impl Balancer for RoundRobin {
     fn pick(&self, pick: &Pick<'_>) -> Option<usize> {
         let turns = self.schedule.len() as u64;
+        let cursor = if pick.tried.is_empty() { &self.cursor } else { &self.again };
         for _ in 0..SKIPS {
-            let turn = self.cursor.next().checked_rem(turns)?;
+            let turn = cursor.next().checked_rem(turns)?;
             let index = *self.schedule.get(turn as usize)? as usize;
             if pick.allows(index) {
                 return Some(index);
@@ -54,6 +62,7 @@ impl Balancer for RoundRobin {
 
     fn reset(&self) {
         self.cursor.reset();
+        self.again.reset();
     }
 
     fn name(&self) -> &'static str {
@@ -126,6 +135,23 @@ mod tests {
     fn order(balancer: &RoundRobin, endpoints: &[Endpoint], picks: usize) -> String {
         let letter = |_| (b'a' + balancer.pick(&pick(endpoints)).unwrap() as u8) as char;
         (0..picks).map(letter).collect()
+    }
+
+    /// Every other request is sent once more: first attempts stay even, and so do the others.
+    #[test]
+    fn who_asks_again_takes_nobodys_turn() {
+        let endpoints = endpoints(&[1, 1, 1]);
+        let balancer = built(&endpoints);
+        let (mut first, mut again) = ([0; 3], [0; 3]);
+        for _ in 0..300 {
+            let chosen = balancer.pick(&pick(&endpoints)).unwrap();
+            first[chosen] += 1;
+            if chosen == 0 {
+                let other = balancer.pick(&Pick { tried: &[0], ..pick(&endpoints) }).unwrap();
+                again[other] += 1;
+            }
+        }
+        assert_eq!((first, again), ([100; 3], [0, 50, 50]));
     }
 
     /// nginx's algorithm as it stands in `ngx_http_upstream_round_robin.c`.

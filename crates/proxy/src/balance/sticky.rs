@@ -29,9 +29,14 @@ pub struct Sticky {
 impl Sticky {
     /// For the endpoints of a service.
     pub fn new(settings: &Settings, service: &str, endpoints: &[Endpoint]) -> Sticky {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, service.as_bytes());
-        let token = |endpoint: &Endpoint| first_eight(hmac::sign(&key, endpoint.url.as_bytes()).as_ref());
-        let tokens: Vec<u64> = endpoints.iter().map(token).collect();
+        Sticky::of(settings, service, endpoints.iter().map(|endpoint| &*endpoint.url))
+    }
+
+    /// For things with names, of something with a name: the services of a route.
+    pub fn of<'a>(settings: &Settings, scope: &str, names: impl Iterator<Item = &'a str>) -> Sticky {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, scope.as_bytes());
+        let tokens: Vec<u64> =
+            names.map(|name| first_eight(hmac::sign(&key, name.as_bytes()).as_ref())).collect();
         let attributes = attributes(settings);
         let set_cookie =
             |token: &u64| format!("{}={token:016x}{attributes}", settings.cookie).into_boxed_str();

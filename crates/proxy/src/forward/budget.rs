@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -17,6 +17,26 @@ use crate::by_worker::ByWorker;
 
 /// Seconds that count.
 const WINDOW: u64 = 10;
+
+/// A service's budget, and what it allows.
+pub struct Allowance {
+    /// As configured.
+    pub allowed: RetryBudget,
+    /// Kept over reloads.
+    pub budget: Arc<Budget>,
+}
+
+impl Allowance {
+    /// A request came: its first attempt begins.
+    pub fn deposit(&self, worker: usize, now: Instant) {
+        self.budget.deposit(worker, now);
+    }
+
+    /// Takes one retry out, if there is one.
+    pub fn withdraw(&self, now: Instant) -> bool {
+        self.budget.withdraw(&self.allowed, now)
+    }
+}
 
 /// What a service's retries may cost. Kept over reloads.
 pub struct Budget {

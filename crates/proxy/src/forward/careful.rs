@@ -61,18 +61,32 @@ pub fn first<'a>(
 ) -> BoxFuture<'a, Result<Answer, Error>> {
     let of_route = parts.route.policies.as_deref();
     let mirror = of_route.and_then(|policies| policies.mirror.as_ref());
-    let mirror = mirror.filter(|mirror| mirror.wants(x, fastrand::f64()));
-    Box::pin(run(parts, x, way, now, (of_route, mirror)))
+    let own = OfRoute {
+        policies: of_route,
+        mirror: mirror.filter(|mirror| mirror.wants(x, fastrand::f64())),
+        fallback: fallback::of(parts.route, parts.service).filter(|fallback| fallback.asks()),
+    };
+    Box::pin(run(parts, x, way, now, own))
 }
 
-/// The same for a service that the route does not lead to: what the route has of policies is not for it.
+/// The same for a service that the route does not lead to: what the route has of policies is not for it, and one that
+/// stands in for another is not stood in for.
 pub fn elsewhere<'a>(
     parts: &'a Forward<'a>,
     x: &'a mut Exchange,
     way: &'a mut Way,
     now: Instant,
 ) -> BoxFuture<'a, Result<Answer, Error>> {
-    Box::pin(run(parts, x, way, now, (None, None)))
+    Box::pin(run(parts, x, way, now, OfRoute::default()))
+}
+
+/// What a route wants beside what its service does.
+#[derive(Default)]
+struct OfRoute<'a> {
+    policies: Option<&'a Policies>,
+    mirror: Option<&'a Mirror>,
+    /// Sends the request once more, when all is over.
+    fallback: Option<&'a Fallback>,
 }
 
 async fn run(
@@ -80,19 +94,16 @@ async fn run(
     x: &mut Exchange,
     way: &mut Way,
     now: Instant,
-    (of_route, mirror): (Option<&Policies>, Option<&Mirror>),
+    OfRoute { policies, mirror, fallback }: OfRoute<'_>,
 ) -> Result<Answer, Error> {
     let of_service = parts.service.policies.as_deref();
-    let retry = of_route
+    let retry = policies
         .and_then(|policies| policies.retry.as_ref())
         .or_else(|| of_service.and_then(|policies| policies.retry.as_ref()))
         .filter(|retry| retry.attempts() > 1 || retry.try_timeout().is_some());
-    if let Some(retry) = retry {
-        retry.begin(parts.worker.index, now);
+    if retry.is_some() {
+        parts.service.budget.deposit(parts.worker.index, now);
     }
-    // One that stands in for another is not stood in for.
-    let fallback = if way.elsewhere.is_some() { None } else { fallback::of(parts.route, parts.service) };
-    let fallback = fallback.filter(|fallback| fallback.asks());
     let least = if fallback.is_some() { FALLBACK_BODY } else { 0 };
     let least = least.max(mirror.map_or(0, Mirror::body));
     let saved = Saved::take(&mut x.request, retry.map_or(0, Retry::body_buffer).max(least));
@@ -174,8 +185,26 @@ impl<'a> Run<'a> {
         let service: &Service = self.parts.service;
         let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
         let key = service.key.as_ref().and_then(|key| key.key(x));
+        let mut last: Option<(usize, Result<Answer, Error>)> = None;
         loop {
-            let (index, permit) = self.admitted(bound, key, now)?;
+            let (index, permit) = match (self.admitted(bound, key, now), last.take()) {
+                (Ok(admitted), None) => admitted,
+                (Ok(admitted), Some((_, result))) => {
+                    if let Ok(answer) = result {
+                        discard(answer);
+                    }
+                    service.metrics.retried(self.parts.worker.index);
+                    admitted
+                }
+                // Nobody takes it any longer: then what the last attempt brought is what there is.
+                (Err(_), Some((index, result))) => return self.done(bound, index, result, x),
+                (Err(error), None) => {
+                    if error.kind == Kind::CircuitOpen {
+                        service.metrics.failed(self.parts.worker.index, Kind::CircuitOpen);
+                    }
+                    return Err(error);
+                }
+            };
             way.endpoint = Some(index);
             way.attempts += 1;
             self.made += 1;
@@ -197,11 +226,8 @@ impl<'a> Run<'a> {
                     wait
                 }
             };
-            if let Ok(answer) = result {
-                discard(answer);
-            }
             self.wait(wait, x).await?;
-            service.metrics.retried(self.parts.worker.index);
+            last = Some((index, result));
             now = Instant::now();
         }
     }
@@ -234,9 +260,7 @@ impl<'a> Run<'a> {
     }
 
     fn shut(&self, wait: Duration) -> Error {
-        let service = self.parts.service;
-        service.metrics.failed(self.parts.worker.index, Kind::CircuitOpen);
-        Error::because(Kind::CircuitOpen, service.name.to_string()).retry_after(wait)
+        Error::because(Kind::CircuitOpen, self.parts.service.name.to_string()).retry_after(wait)
     }
 
     /// Another endpoint than those that were asked, else another than the last, else any; but none of these.
@@ -279,12 +303,12 @@ impl<'a> Run<'a> {
         way: &mut Way,
     ) -> Result<Answer, Error> {
         let parts = self.parts;
-        let Some(time) = self.retry.and_then(Retry::try_timeout) else {
-            return attempt(parts, x, index, now, way).await;
-        };
-        let within = parts.watch.total(Some(time)).min(parts.total);
+        way.seen_stale = false;
+        let time = self.retry.and_then(Retry::try_timeout);
+        let within = parts.watch.total(time).min(parts.total);
         let connected = way.connect;
         let result = attempt(&Forward { total: within, ..*parts }, x, index, now, way).await;
+        let Some(time) = time else { return result.map_err(|error| self.doubt(error, x, way)) };
         match result {
             // Where the client's body had to be waited for, nobody knows whose time it was.
             Err(error)
@@ -293,15 +317,22 @@ impl<'a> Run<'a> {
                     && self.saved.is_there() =>
             {
                 let why = format!("no answer within the {time:?} of an attempt");
-                // Still at connecting: then nobody has seen the request.
-                Err(if way.connect == connected && !way.reused {
+                // Still at connecting, and not for the second time: then nobody has seen the request.
+                Err(if way.connect == connected && !way.reused && !way.seen_stale {
                     Error::because(Kind::ConnectTimeout, why).unsent()
                 } else {
                     Error::because(Kind::ResponseTimeout, why)
                 })
             }
-            result => result,
+            result => result.map_err(|error| self.doubt(error, x, way)),
         }
+    }
+
+    /// A request that was sent over a connection that turned out to be stale may have been seen, although it could not
+    /// be sent over another one: only methods that may be repeated are then sent elsewhere.
+    fn doubt(&self, mut error: Error, x: &Exchange, way: &Way) -> Error {
+        error.unsent &= !way.seen_stale || self.retry.is_none_or(|retry| retry.repeats(&x.request.method));
+        error
     }
 
     fn judge(&self, x: &Exchange, result: &Result<Answer, Error>, key: Option<u64>) -> Next {
@@ -326,7 +357,7 @@ impl<'a> Run<'a> {
         if watch.total(Some(wait)) >= self.parts.total {
             return Next::Done;
         }
-        if !retry.withdraw(Instant::now()) {
+        if !self.parts.service.budget.withdraw(Instant::now()) {
             self.parts.service.metrics.retry_refused(self.parts.worker.index);
             return Next::Done;
         }
@@ -363,7 +394,9 @@ impl<'a> Run<'a> {
             }
             Err(error) if is_exhausted => {
                 let why = format!("{} attempts, the last: {}", self.made, error.mapping().slug);
-                Err(Error::because(Kind::RetriesExhausted, why))
+                // That it took too long is what clients can use: 504 and not 502.
+                let is_late = error.mapping().status == StatusCode::GATEWAY_TIMEOUT;
+                Err(Error::because(if is_late { error.kind } else { Kind::RetriesExhausted }, why))
             }
             Err(error) => Err(error),
         }

@@ -24,7 +24,7 @@ use std::{
 
 use portcullis_core::{Answer, Body, Error, Exchange, Frame, Kind};
 
-use super::{Forward, Way, careful, fallback::Elsewhere, forward};
+use super::{Forward, Way, careful, forward};
 use crate::{
     clock::Watch,
     runtime::{Route, Runtime, Service},
@@ -100,7 +100,6 @@ impl Detached {
     /// # Errors
     /// As above.
     pub async fn forward_as_is(&self, x: &mut Exchange, way: &mut Way) -> Result<Answer, Error> {
-        way.elsewhere = Some(Elsewhere(self.service.clone()));
         careful::elsewhere(&self.parts(), x, way, Instant::now()).await
     }
 

@@ -35,6 +35,7 @@ pub mod mirror;
 mod over_h2;
 pub mod replay;
 pub mod retry;
+pub mod split;
 pub mod tunnel;
 pub mod upstream;
 
@@ -77,6 +78,8 @@ pub struct Way {
     pub elsewhere: Option<fallback::Elsewhere>,
     /// The request has its forwarding fields already. Noted where policies may send it elsewhere.
     pub prepared: bool,
+    /// An endpoint may have seen it over a connection that was stale, before another was opened.
+    pub seen_stale: bool,
     /// The request cannot be sent again: some of its body was sent, and not kept.
     pub body_lost: bool,
 }
@@ -195,7 +198,10 @@ async fn attempt(
             }
         };
         match result {
-            Err(Failed { error, stale }) if may_repeat(stale && reused && !fresh, &error, x) => fresh = true,
+            Err(Failed { error, stale }) if may_repeat(stale && reused && !fresh, &error, x) => {
+                way.seen_stale = !error.unsent;
+                fresh = true;
+            }
             result => {
                 way.first_byte = started.elapsed();
                 return result.map_err(|failed| failed.error);

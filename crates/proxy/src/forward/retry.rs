@@ -1,15 +1,11 @@
 //! Whether a request is sent once more, compiled: causes, methods, waits, budget.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use http::Method;
 use portcullis_config::model;
 use portcullis_core::{Answer, Error, Fault, Fields, Kind};
 
-use super::budget::Budget;
 use crate::health::statuses::Statuses;
 
 /// When requests to a service are sent once more.
@@ -17,19 +13,15 @@ pub struct Retry {
     settings: model::Retry,
     statuses: Statuses,
     methods: Vec<Method>,
-    budget: Arc<Budget>,
 }
 
 impl Retry {
-    /// Compiled, with the budget that all retries of the service share.
-    pub fn new(settings: &model::Retry, allowed: model::RetryBudget, budget: Arc<Budget>) -> Retry {
-        let mut settings = settings.clone();
-        settings.budget = allowed;
+    /// Compiled. What all retries of a service may cost is the service's [`super::budget::Allowance`].
+    pub fn new(settings: &model::Retry) -> Retry {
         Retry {
             statuses: Statuses::new(&settings.on.statuses),
             methods: settings.methods.iter().filter_map(|name| name.parse().ok()).collect(),
-            settings,
-            budget,
+            settings: settings.clone(),
         }
     }
 
@@ -46,16 +38,6 @@ impl Retry {
     /// So much of a body is kept.
     pub fn body_buffer(&self) -> u64 {
         self.settings.body_buffer
-    }
-
-    /// A request begins its first attempt.
-    pub fn begin(&self, worker: usize, now: Instant) {
-        self.budget.deposit(worker, now);
-    }
-
-    /// Is there room for one more attempt than the service was asked for?
-    pub fn withdraw(&self, now: Instant) -> bool {
-        self.budget.withdraw(&self.settings.budget, now)
     }
 
     /// Is this an outcome after which a request of this method may be sent again?
@@ -75,7 +57,12 @@ impl Retry {
                 (matches || (error.unsent && on.connect_error), error.unsent)
             }
         };
-        matches && (unsent || self.methods.contains(method))
+        matches && (unsent || self.repeats(method))
+    }
+
+    /// May requests of this method be sent again after an endpoint may have seen them?
+    pub fn repeats(&self, method: &Method) -> bool {
+        self.methods.contains(method)
     }
 
     /// Is it an answer of gRPC that is nothing but a status, one of those? (Trailers-Only: the status stands in its head.)
@@ -105,7 +92,6 @@ mod tests {
 
     fn retry(on: RetryOn) -> Retry {
         let millis = Duration::from_millis;
-        let allowed = RetryBudget { ratio: 0.2, min_per_second: 10.0 };
         let settings = model::Retry {
             attempts: 3,
             on,
@@ -114,9 +100,9 @@ mod tests {
             backoff_max: millis(100),
             try_timeout: None,
             body_buffer: 1,
-            budget: allowed,
+            budget: RetryBudget { ratio: 0.2, min_per_second: 10.0 },
         };
-        Retry::new(&settings, allowed, Arc::new(Budget::new(1, Instant::now())))
+        Retry::new(&settings)
     }
 
     fn answer(status: u16) -> Result<Answer, Error> {

@@ -2,7 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::{dns::Named, forward::mirror::Counts, health::breaker::Snapshot, runtime::Runtime};
+use crate::{
+    dns::Named,
+    forward::mirror::Counts,
+    health::breaker::Snapshot,
+    runtime::{Runtime, Target},
+};
 
 /// Live values of the running configuration.
 pub trait Gauges {
@@ -20,6 +25,9 @@ pub trait Gauges {
 
     /// Calls `each` with every route that copies its requests, and how copies went.
     fn mirrors(&self, _: &mut dyn FnMut(&str, &Counts)) {}
+
+    /// Calls `each` with every service of every route that has several: route, service, requests taken.
+    fn splits(&self, _: &mut dyn FnMut(&str, &str, u64)) {}
 
     /// Access log lines written, and lines dropped because the writer could not keep up or failed.
     fn access_log_lines(&self) -> (u64, u64) {
@@ -102,6 +110,16 @@ impl Gauges for Runtime {
             let policies = route.policies.as_ref();
             if let Some(mirror) = policies.and_then(|policies| policies.mirror.as_ref()) {
                 each(&route.name, mirror.counts());
+            }
+        }
+    }
+
+    fn splits(&self, each: &mut dyn FnMut(&str, &str, u64)) {
+        for route in self.routes.iter() {
+            let Target::Split(split) = &route.target else { continue };
+            for place in split.places() {
+                let taken = place.taken.iter().map(|count| count.load(Relaxed)).sum();
+                each(&route.name, &place.service.name, taken);
             }
         }
     }

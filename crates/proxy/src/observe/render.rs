@@ -36,6 +36,7 @@ impl Metrics {
         }
         policies::breakers(&mut page, gauges);
         policies::mirrors(&mut page, gauges);
+        policies::splits(&mut page, gauges);
         listeners(&mut page, &view);
         self.gateway(&mut page, gauges);
         meters(&mut page, &self.meters);

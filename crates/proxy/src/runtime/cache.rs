@@ -7,14 +7,19 @@ use portcullis_cache::{
     pattern::Pattern,
     policy::{KeyParts, QueryParts},
 };
-use portcullis_config::model;
+use portcullis_config::model::{self, Name};
 
 use super::compile::Compiler;
 use crate::forward::cache::{Far, RouteCache, Stock};
 
 impl Compiler<'_> {
     /// The cache of a route: as it says, or else as its service does.
-    pub(super) fn route_cache(&mut self, route: &model::Route) -> Option<Arc<RouteCache>> {
+    /// `of` is the service whose answers it keeps, where several answer.
+    pub(super) fn route_cache(
+        &mut self,
+        route: &model::Route,
+        of: Option<&Name>,
+    ) -> Option<Arc<RouteCache>> {
         let model::Target::Service(service) = &route.target else { return None };
         let of_service = || self.model.services.get(service).and_then(|service| service.cache.as_ref());
         let settings = route.cache.as_ref().or_else(of_service).filter(|cache| cache.enabled)?;
@@ -30,7 +35,7 @@ impl Compiler<'_> {
         let far = self.far(&stock);
         Some(Arc::new(RouteCache {
             far,
-            policy: policy(settings, store.max_object),
+            policy: policy(settings, store.max_object, of),
             stock,
             metrics: self.parts.metrics.cache(&super::compile::path_label(route)),
             x_cache: settings.x_cache,
@@ -54,7 +59,7 @@ impl Compiler<'_> {
     }
 }
 
-fn policy(settings: &model::Cache, max_object: u64) -> Policy {
+fn policy(settings: &model::Cache, max_object: u64, of: Option<&Name>) -> Policy {
     let patterns = |list: &[Arc<str>]| list.iter().map(|text| Pattern::new(text)).collect::<Vec<_>>();
     let texts = |list: &[Arc<str>]| list.iter().map(|text| Box::from(&**text)).collect::<Vec<Box<str>>>();
     let key = &settings.key;
@@ -80,6 +85,7 @@ fn policy(settings: &model::Cache, max_object: u64) -> Policy {
             headers: texts(&key.headers),
             cookies: texts(&key.cookies),
             query,
+            service: of.cloned(),
         },
         stale_while_revalidate: seconds(settings.stale_while_revalidate),
         stale_if_error: seconds(settings.stale_if_error),

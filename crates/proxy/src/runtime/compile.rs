@@ -20,6 +20,7 @@ use portcullis_core::{
 use rustls::pki_types::ServerName;
 
 mod policies;
+mod split;
 
 use super::{AltSvc, Asked, Listener, Route, Runtime, Service, Target, http3};
 use crate::{
@@ -217,6 +218,7 @@ impl Compiler<'_> {
                 .as_ref()
                 .map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
             policies: self.service_policies(settings),
+            budget: self.allowance(settings),
             metrics: self.parts.metrics.service(&settings.name),
             settings: settings.clone(),
             endpoints,
@@ -304,7 +306,10 @@ impl Compiler<'_> {
         let object = format!("route {}", settings.name);
         let target = match &settings.target {
             model::Target::Service(name) => match services.get(name) {
-                Some(service) => Target::Service(service.clone()),
+                Some(service) => match &settings.policies.split {
+                    None => Target::Service(service.clone()),
+                    Some(split) => self.split(settings, split, service, services),
+                },
                 None if self.model.services.contains_key(name) => Target::Unusable("service failed".into()),
                 None => {
                     self.problem(&*object, format!("no service \"{name}\""));
@@ -335,7 +340,7 @@ impl Compiler<'_> {
             takes_trace: takes_trace(&settings.rule),
             pass_host: settings.pass_host,
             policies: self.route_policies(settings, services),
-            cache: self.route_cache(settings),
+            cache: self.route_cache(settings, None),
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }
     }

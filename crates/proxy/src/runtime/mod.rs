@@ -11,7 +11,9 @@ use crate::{
     dns::Named,
     forward::{
         cache::{Far, RouteCache, Stock},
+        budget::Allowance,
         careful::Policies,
+        split::Split,
         upstream::Upstream,
     },
     health::passive::Passive,
@@ -139,10 +141,23 @@ impl Route {
     }
 }
 
+impl Target {
+    /// The service that takes what nobody else does.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        match self {
+            Target::Service(service) => Some(service),
+            Target::Split(split) => split.own(),
+            Target::Builtin(..) | Target::Unusable(_) => None,
+        }
+    }
+}
+
 /// Where a compiled route leads.
 pub enum Target {
     /// To endpoints.
     Service(Arc<Service>),
+    /// To one of several services.
+    Split(Box<Split>),
     /// To a built-in service; its name stands in the log.
     Builtin(&'static str, Arc<dyn Builtin>),
     /// Nowhere: answers 503, with the reason in the log.
@@ -169,6 +184,8 @@ pub struct Service {
     pub passive: Option<Passive>,
     /// What it does about failure.
     pub policies: Option<Box<Policies>>,
+    /// What retries may cost it.
+    pub budget: Allowance,
     /// Counters.
     pub metrics: Arc<ServiceMetrics>,
 }

@@ -19,7 +19,7 @@ use portcullis_proxy::{
     forward::{Forward, Way, forward},
     observe::Metrics,
     runtime::{
-        Route, Runtime, Service, Target,
+        Route, Runtime, Service,
         compile::{Parts, compile},
     },
     worker::Worker,
@@ -151,8 +151,7 @@ impl Stage {
     }
 
     pub fn service(&self) -> &Arc<Service> {
-        let Target::Service(service) = &self.route().target else { panic!("no service") };
-        service
+        self.route().target.service().expect("a service")
     }
 
     /// What forwarding needs.

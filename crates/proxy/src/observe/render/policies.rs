@@ -48,3 +48,14 @@ pub(super) fn mirrors(page: &mut Page, gauges: &dyn Gauges) {
         page.sample(&[("route", route), ("result", result)], *count);
     }
 }
+
+/// Requests of routes that several services take.
+pub(super) fn splits(page: &mut Page, gauges: &dyn Gauges) {
+    let mut all: Vec<(String, String, u64)> = Vec::new();
+    gauges.splits(&mut |route, service, taken| all.push((route.to_owned(), service.to_owned(), taken)));
+    let help = "Requests of a route that a service of its split took.";
+    page.family("gateway_split_requests_total", Counter, help);
+    for (route, service, count) in &all {
+        page.sample(&[("route", route), ("service", service)], *count);
+    }
+}

@@ -9,7 +9,7 @@ use portcullis_core::{Kind, answer::mapping};
 use super::{Compiler, Services};
 use crate::{
     forward::{
-        budget::Budget,
+        budget::{Allowance, Budget},
         careful::Policies,
         fallback::Fallback,
         mirror::{Counts, Mirror},
@@ -24,8 +24,7 @@ const USUAL: RetryBudget = RetryBudget { ratio: 0.2, min_per_second: 10.0 };
 impl Compiler<'_> {
     /// What a service does about failure; `None` when it does nothing.
     pub(super) fn service_policies(&self, settings: &model::Service) -> Option<Box<Policies>> {
-        let retry =
-            settings.policies.retry.as_ref().map(|retry| self.retry(&settings.name, retry, retry.budget));
+        let retry = settings.policies.retry.as_ref().map(Retry::new);
         let breakers =
             settings.policies.circuit_breaker.as_ref().map(|breaker| self.breakers(settings, breaker));
         let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
@@ -51,14 +50,7 @@ impl Compiler<'_> {
         settings: &model::Route,
         services: &Services,
     ) -> Option<Box<Policies>> {
-        let retry = settings.policies.retry.as_ref().and_then(|retry| match &settings.target {
-            model::Target::Service(name) => {
-                let service = self.model.services.get(name);
-                let of_service = service.and_then(|service| service.policies.retry.as_ref());
-                Some(self.retry(name, retry, of_service.map_or(USUAL, |retry| retry.budget)))
-            }
-            _ => None,
-        });
+        let retry = settings.policies.retry.as_ref().map(Retry::new);
         let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
         let errors = statuses(&settings.policies.errors);
         let mirror = settings.policies.mirror.as_ref().and_then(|mirror| {
@@ -71,14 +63,12 @@ impl Compiler<'_> {
         has_any.then(|| Box::new(Policies { retry, fallback, errors, mirror, ..Policies::default() }))
     }
 
-    fn retry(&self, service: &str, retry: &model::Retry, allowed: RetryBudget) -> Retry {
-        Retry::new(retry, allowed, self.budget(service))
-    }
-
-    /// One for each service, over all reloads.
-    fn budget(&self, service: &str) -> Arc<Budget> {
-        let workers = self.parts.workers;
-        self.parts.keep.get("retry budget", service, || Budget::new(workers, Instant::now()))
+    /// What retries may cost a service: one budget for each, over all routes and reloads.
+    pub(super) fn allowance(&self, settings: &model::Service) -> Allowance {
+        let (keep, workers) = (self.parts.keep, self.parts.workers);
+        let budget = keep.get("retry budget", &settings.name, || Budget::new(workers, Instant::now()));
+        let allowed = settings.policies.retry.as_ref().map_or(USUAL, |retry| retry.budget);
+        Allowance { allowed, budget }
     }
 }
 
