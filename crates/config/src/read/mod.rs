@@ -112,6 +112,7 @@ fn elsewhere(key: &str, known: &[&str], path: &Path) -> Option<&'static str> {
         }
         "servers" | "targets" => ("endpoints", "the word here is `endpoints`"),
         "plugins" | "filters" | "plugin" => ("middlewares", "the word here is `middlewares`"),
+        "weight" | "percent" | "percentage" | "traffic" => ("share", "the word here is `share`"),
         "host" => ("hosts", "the word here is `hosts`"),
         "method" => ("methods", "the word here is `methods`"),
         "level" => ("filter", "the word here is `filter`"),
