@@ -64,10 +64,10 @@ async fn headers_and_cookies_come_before_chance_in_the_order_written() {
     );
     let split = split(&stage);
     for (list, expected) in [
-        (&[("x-canary", "1")][..], ('b', Why::Header("x-canary"))),
-        (&[("X-Canary", "2"), ("x-canary", "1"), ("cookie", "beta")], ('b', Why::Header("x-canary"))),
+        (&[("x-canary", "1")][..], ('b', Why::Header("X-Canary"))),
+        (&[("X-Canary", "2"), ("x-canary", "1"), ("cookie", "beta")], ('b', Why::Header("X-Canary"))),
         (&[("X-Canary", "2"), ("cookie", "a=b; beta=")], ('c', Why::Cookie("beta"))),
-        (&[("x-stable", "")], ('a', Why::Header("x-stable"))),
+        (&[("x-stable", "")], ('a', Why::Header("X-Stable"))),
         (&[("x-canary", "2"), ("cookie", "xbeta=1; Beta=1")], ('b', Why::Chance)),
     ] {
         assert_eq!(chosen(split, list, 0.5), expected, "{list:?}");
@@ -95,7 +95,7 @@ async fn a_cookie_keeps_until_its_service_gets_nobody_any_longer() {
     }
     // By header, and no cookie for it.
     let by_header = split(&stage).choose(&fields(&[("x-b", "1"), ("cookie", &of_a)]), 0.9).unwrap();
-    assert_eq!((by_header.why, by_header.set_cookie), (Why::Header("x-b"), None));
+    assert_eq!((by_header.why, by_header.set_cookie), (Why::Header("X-B"), None));
     // Another share: who was there stays.
     let more = self::stage(&with(1));
     assert_eq!(chosen(split(&more), &[("cookie", &of_b)], 0.9), ('b', Why::Sticky));

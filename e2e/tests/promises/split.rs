@@ -11,7 +11,9 @@ use portcullis_e2e::{
 const SERVICES: &str = "[services.old]\nendpoints = [\"{old}\"]\n[services.new]\nendpoints = [\"{new}\"]\n";
 
 fn text(route: &str, new: &str) -> String {
-    format!("[access_log]\nformat = \"json\"\n[[routes]]\npath = \"/*\"\nservice = \"old\"\n{route}\n{SERVICES}{new}")
+    format!(
+        "[access_log]\nformat = \"json\"\n[[routes]]\npath = \"/*\"\nservice = \"old\"\n{route}\n{SERVICES}{new}"
+    )
 }
 
 async fn two() -> (Endpoint, Endpoint) {
@@ -83,7 +85,8 @@ async fn headers_and_cookies_choose_and_a_cookie_keeps() {
     // The canary is taken back: also those leave who were bound to it.
     gateway.rewrite(&text(&split.replace("SHARE", "0%"), ""));
     for cookie in cookies {
-        within(LONG, "the old one", async || gateway.send(with("cookie", &cookie)).await.endpoint() == "old").await;
+        within(LONG, "the old one", async || gateway.send(with("cookie", &cookie)).await.endpoint() == "old")
+            .await;
     }
 }
 

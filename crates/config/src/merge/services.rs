@@ -180,7 +180,13 @@ impl Merger<'_> {
         Strategy::Hash { by: keys.into_iter().next().unwrap_or(HashKey::Client), load_bound }
     }
 
-    pub(super) fn sticky(&mut self, source: &Source, path: &Path, name: &str, written: &written::Sticky) -> Sticky {
+    pub(super) fn sticky(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        name: &str,
+        written: &written::Sticky,
+    ) -> Sticky {
         let path = path.key("sticky");
         let default = || {
             let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };

@@ -158,3 +158,25 @@ service = "@echo"
     let given = told.middlewares[0].answer.as_ref().expect("an answer");
     assert_eq!((given.status, given.body.as_deref()), (200, Some("here")));
 }
+
+#[test]
+fn where_a_split_leads_and_why() {
+    let text = r#"
+[[routes]]
+path = "/*"
+service = "a"
+split = { to = [{ service = "b", share = "5%", header = "X-Canary" }], sticky = true }
+[services.a]
+endpoints = ["http://10.0.0.1:80"]
+[services.b]
+endpoints = ["http://10.0.0.2:80"]
+"#;
+    let to = |fields: &[(&str, &str)]| ask_of(text, "GET", "/x", fields, "127.0.0.1").target.unwrap();
+    let by_header = to(&[("X-Canary", "1")]);
+    assert_eq!(by_header.name, "service b@file");
+    assert_eq!(by_header.why.as_deref(), Some("since it has the header X-Canary"));
+    assert_eq!(by_header.endpoints.len(), 1);
+    let by_chance = to(&[]);
+    assert_eq!(by_chance.name, "service a@file (95%) or service b@file (5%)");
+    assert_eq!((by_chance.why.as_deref(), by_chance.endpoints.len()), (Some("by chance"), 2));
+}

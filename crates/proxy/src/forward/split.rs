@@ -112,9 +112,8 @@ impl Split {
 
     /// Who takes a request with these fields. `chance` is a random number from 0 to below 1.
     pub fn choose(&self, fields: &Fields, chance: f64) -> Option<Chosen<'_>> {
-        let chosen = |at: usize, why, set_cookie| {
-            self.places.get(at).map(|place| Chosen { place, why, set_cookie })
-        };
+        let chosen =
+            |at: usize, why, set_cookie| self.places.get(at).map(|place| Chosen { place, why, set_cookie });
         if let Some((at, why)) = self.named.iter().find_map(|named| Some((named.place, named.why(fields)?))) {
             return chosen(at, why, None);
         }

@@ -15,11 +15,7 @@ use crate::forward::cache::{Far, RouteCache, Stock};
 impl Compiler<'_> {
     /// The cache of a route: as it says, or else as its service does.
     /// `of` is the service whose answers it keeps, where several answer.
-    pub(super) fn route_cache(
-        &mut self,
-        route: &model::Route,
-        of: Option<&Name>,
-    ) -> Option<Arc<RouteCache>> {
+    pub(super) fn route_cache(&mut self, route: &model::Route, of: Option<&Name>) -> Option<Arc<RouteCache>> {
         let model::Target::Service(service) = &route.target else { return None };
         let of_service = || self.model.services.get(service).and_then(|service| service.cache.as_ref());
         let settings = route.cache.as_ref().or_else(of_service).filter(|cache| cache.enabled)?;

@@ -10,8 +10,8 @@ use crate::{
     balance::{KeyOf, Sticky},
     dns::Named,
     forward::{
-        cache::{Far, RouteCache, Stock},
         budget::Allowance,
+        cache::{Far, RouteCache, Stock},
         careful::Policies,
         split::Split,
         upstream::Upstream,
