@@ -65,6 +65,7 @@ async fn a_plain_request_allocates_little() {
     let text = format!(
         r#"
         workers = 1
+        admin = "127.0.0.1:0"
         [listeners.web]
         address = "127.0.0.1:0"
         [[routes]]
