@@ -18,10 +18,11 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
-use crate::client::{Body, Problem, full};
+use crate::client::{Body, Problem, full, streamed};
 
 /// A request as an endpoint saw it.
 #[derive(Debug, Clone)]
@@ -135,6 +136,25 @@ impl Endpoint {
                 while connections.try_join_next().is_some() {}
             }
         }));
+    }
+
+    /// Answers "begin " at once, and "end" when the gate opens.
+    pub async fn gated() -> (watch::Sender<bool>, Endpoint) {
+        let (open, gate) = watch::channel(false);
+        let endpoint = Endpoint::start(move |_| {
+            let mut gate = gate.clone();
+            async move {
+                let (mut sender, body) = streamed();
+                tokio::spawn(async move {
+                    let _ = sender.send_data("begin ".into()).await;
+                    let _ = gate.wait_for(|open| *open).await;
+                    let _ = sender.send_data("end".into()).await;
+                });
+                Ok(Response::new(body))
+            }
+        })
+        .await;
+        (open, endpoint)
     }
 
     /// Where it listens.

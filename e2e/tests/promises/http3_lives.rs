@@ -9,39 +9,18 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::Request;
 use portcullis_e2e::{
     Client, Endpoint, Gateway, H3, Lineage, bounded,
     certs::Authority,
-    client::streamed,
     gateway::{binary, install},
     h3, lineage,
     wait::LONG,
     within,
 };
 use rustix::process::Signal;
-use tokio::sync::watch;
 
 use crate::http3::{NAME, connect, setup, start};
-
-/// An endpoint whose answer ends when the gate opens.
-async fn gated() -> (watch::Sender<bool>, Endpoint) {
-    let (open, gate) = watch::channel(false);
-    let endpoint = Endpoint::start(move |_| {
-        let mut gate = gate.clone();
-        async move {
-            let (mut sender, body) = streamed();
-            tokio::spawn(async move {
-                let _ = sender.send_data("begin ".into()).await;
-                let _ = gate.wait_for(|open| *open).await;
-                let _ = sender.send_data("end".into()).await;
-            });
-            Ok(Response::new(body))
-        }
-    })
-    .await;
-    (open, endpoint)
-}
 
 /// A request whose answer has begun.
 async fn begun(client: &H3) -> h3::Asked {
@@ -67,7 +46,7 @@ fn write(gateway: &Gateway, text: &str) {
 /// SIGTERM: what is under way ends, nothing new begins, idle connections are closed in an orderly way.
 #[tokio::test]
 async fn a_drain() {
-    let (open, endpoint) = gated().await;
+    let (open, endpoint) = Endpoint::gated().await;
     let (mut gateway, authority) = start("http3 = true", &endpoint.url()).await;
     let (busy, idle) = (connect(&gateway, &authority).await, connect(&gateway, &authority).await);
     let asked = begun(&busy).await;
@@ -168,7 +147,7 @@ async fn a_client_that_moves() {
 /// the port, clients that come anew reach the new one.
 #[tokio::test]
 async fn an_upgrade() {
-    let (open, endpoint) = gated().await;
+    let (open, endpoint) = Endpoint::gated().await;
     let (setup, authority) = setup("http3 = true", &endpoint.url());
     let program = setup.dir().join("portcullis-installed");
     install(&binary(), &program);

@@ -3,35 +3,15 @@
 
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use http_body_util::BodyExt;
 use portcullis_e2e::{
     Client, Endpoint, Gateway, RawClient, Setup, Version, bounded,
-    client::{empty, streamed},
+    client::empty,
     wait::{LONG, timed},
     within,
 };
 use rustix::process::Signal;
-use tokio::sync::watch;
-
-/// An endpoint that starts its answer at once and ends it when told.
-async fn gated() -> (watch::Sender<bool>, Endpoint) {
-    let (open, gate) = watch::channel(false);
-    let endpoint = Endpoint::start(move |_| {
-        let mut gate = gate.clone();
-        async move {
-            let (mut sender, body) = streamed();
-            tokio::spawn(async move {
-                let _ = sender.send_data("begin ".into()).await;
-                let _ = gate.wait_for(|open| *open).await;
-                let _ = sender.send_data("end".into()).await;
-            });
-            Ok(Response::new(body))
-        }
-    })
-    .await;
-    (open, endpoint)
-}
 
 async fn start(top: &str, endpoint: &Endpoint) -> Gateway {
     Setup::new(&crate::one("")).top(top).set("app", endpoint.url()).start().await
@@ -41,7 +21,7 @@ async fn start(top: &str, endpoint: &Endpoint) -> Gateway {
 #[tokio::test]
 async fn requests_in_flight_end_well() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (open, endpoint) = gated().await;
+        let (open, endpoint) = Endpoint::gated().await;
         let mut gateway = start("", &endpoint).await;
         let mut answers = Vec::new();
         let mut clients = Vec::new();
@@ -70,7 +50,7 @@ async fn requests_in_flight_end_well() {
 /// The last answer on a connection says that it is the last.
 #[tokio::test]
 async fn the_last_answer_says_close() {
-    let (gate_open, gate) = watch::channel(false);
+    let (gate_open, gate) = tokio::sync::watch::channel(false);
     let endpoint = Endpoint::start(move |_| {
         let mut gate = gate.clone();
         async move {
@@ -96,7 +76,7 @@ async fn the_last_answer_says_close() {
 /// While it drains, `/ready` says so, that a load balancer may look elsewhere.
 #[tokio::test]
 async fn ready_says_no_while_draining() {
-    let (open, endpoint) = gated().await;
+    let (open, endpoint) = Endpoint::gated().await;
     let mut gateway = start("", &endpoint).await;
     let mut client = Client::h1(gateway.addr()).await;
     let answer = client.send(Request::get("/").body(empty()).unwrap()).await;
@@ -121,7 +101,7 @@ async fn ready_says_no_while_draining() {
 /// The deadline ends it, whatever is still open.
 #[tokio::test]
 async fn the_deadline_ends_it() {
-    let (_open, endpoint) = gated().await;
+    let (_open, endpoint) = Endpoint::gated().await;
     let mut gateway = start("drain_timeout = \"500ms\"", &endpoint).await;
     let mut client = Client::h1(gateway.addr()).await;
     let _answer = client.send(Request::get("/").body(empty()).unwrap()).await;
@@ -133,7 +113,7 @@ async fn the_deadline_ends_it() {
 /// A second signal ends it at once.
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let (_open, endpoint) = gated().await;
+    let (_open, endpoint) = Endpoint::gated().await;
     let mut gateway = start("drain_timeout = \"10m\"", &endpoint).await;
     let mut client = Client::h1(gateway.addr()).await;
     let _answer = client.send(Request::get("/").body(empty()).unwrap()).await;

@@ -4,11 +4,11 @@
 use std::{os::unix::fs::PermissionsExt, path::PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
-use http::{Request, Response};
+use http::Request;
 use http_body_util::BodyExt;
 use portcullis_e2e::{
     Client, Endpoint, Gateway, Lineage, RawClient, Setup, Version, bounded,
-    client::{empty, full, streamed},
+    client::{empty, full},
     gateway::{binary, install, run},
     lineage,
     wait::LONG,
@@ -16,7 +16,6 @@ use portcullis_e2e::{
     within,
 };
 use rustix::process::Signal;
-use tokio::sync::watch;
 
 /// A gateway that was installed as a package manager would, and where.
 async fn installed(setup: Setup) -> (Gateway, PathBuf) {
@@ -92,20 +91,7 @@ async fn one_that_does_not_start_changes_nothing() {
 /// WebSocket lives until the deadline of the drain.
 #[tokio::test]
 async fn old_connections_end_well() {
-    let (open, gate) = watch::channel(false);
-    let slow = Endpoint::start(move |_| {
-        let mut gate = gate.clone();
-        async move {
-            let (mut sender, body) = streamed();
-            tokio::spawn(async move {
-                let _ = sender.send_data("begin ".into()).await;
-                let _ = gate.wait_for(|open| *open).await;
-                let _ = sender.send_data("end".into()).await;
-            });
-            Ok(Response::new(body))
-        }
-    })
-    .await;
+    let (open, slow) = Endpoint::gated().await;
     let echo = Echo::start().await;
     let quick = Endpoint::named("a").await;
     let routes = "[[routes]]\nname = \"ws\"\npath = \"/ws\"\nservice = \"echo\"\n\
