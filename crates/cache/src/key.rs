@@ -26,13 +26,15 @@ pub fn write_uri(out: &mut Vec<u8>, secure: bool, authority: &str, path: &str, q
 }
 
 /// Writes the key of a request; returns the length of its URI part.
+///
+/// Behind the URI and the route, each part is written with its length, so that no value can look like another part.
 pub fn write_key(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) -> usize {
     let request = &x.request;
     let start = out.len();
     let query = request.original_query();
     let query = query.map(|query| select(query, &parts.query)).filter(|query| {
         // A query of which nothing counts is none; an empty one that was sent is one.
-        !query.is_empty() || parts.query == QueryParts::All
+        !query.is_empty() || !parts.query.selects()
     });
     write_uri(out, x.secure, request.authority(), request.original_path(), query.as_deref());
     let uri = out.len() - start;
@@ -43,22 +45,29 @@ pub fn write_key(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) -> usize {
         out.extend_from_slice(service.as_bytes());
     }
     if request.path() != request.original_path() {
-        out.extend_from_slice(b"\n>");
-        out.extend_from_slice(request.path().as_bytes());
+        write_part(out, b'>', request.path().as_bytes());
     }
     if request.query() != request.original_query() {
-        out.extend_from_slice(b"\n?");
-        out.extend_from_slice(request.query().unwrap_or_default().as_bytes());
+        match request.query() {
+            Some(query) => write_part(out, b'?', query.as_bytes()),
+            None => out.extend_from_slice(b"\n!"),
+        }
     }
     for known in SAID_OF_CLIENT {
         for value in request.fields.known_all(known) {
-            out.extend_from_slice(b"\n^");
-            out.push(known as u8);
-            out.extend_from_slice(value);
+            out.extend_from_slice(&[b'\n', b'^', known as u8]);
+            write_part(out, b'=', value);
         }
     }
     write_chosen(out, x, parts);
     uri
+}
+
+/// A part, told apart from all others by its kind and length.
+fn write_part(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    out.extend_from_slice(&[b'\n', kind]);
+    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    out.extend_from_slice(value);
 }
 
 /// What the configuration names.
@@ -66,25 +75,18 @@ fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
     let fields = &x.request.fields;
     if parts.identity {
         out.extend_from_slice(b"\n@");
-        for value in fields.known_all(Known::Authorization) {
-            out.push(b':');
-            out.extend_from_slice(value);
-        }
+        fields.known_all(Known::Authorization).for_each(|value| write_part(out, b'=', value));
     }
     for name in &parts.headers {
         out.extend_from_slice(b"\n#");
-        for value in fields.get_all(name) {
-            out.push(b':');
-            out.extend_from_slice(value);
-        }
+        fields.get_all(name).for_each(|value| write_part(out, b'=', value));
     }
     for name in &parts.cookies {
         out.extend_from_slice(b"\n$");
         let all = fields.known_all(Known::Cookie).flat_map(|line| line.split(|&byte| byte == b';'));
         for pair in all.map(<[u8]>::trim_ascii) {
             if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
-                out.push(b':');
-                out.extend_from_slice(value);
+                write_part(out, b'=', value);
             }
         }
     }
@@ -92,27 +94,52 @@ fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
 
 /// The parameters that count.
 fn select<'a>(query: &'a str, parts: &QueryParts) -> Cow<'a, str> {
-    let named = |patterns: &[crate::pattern::Pattern], parameter: &str| {
-        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-        let name = decoded(name);
-        patterns.iter().any(|pattern| pattern.matches(&name))
-    };
     match parts {
         QueryParts::All => Cow::Borrowed(query),
-        QueryParts::Only(patterns) => {
-            // Some origins read `;` as `&`: what hides behind one counts.
-            let mut kept: Vec<&str> =
-                query.split('&').filter(|each| named(patterns, each) || each.contains(';')).collect();
-            // By name alone: of several values of one parameter the order may matter.
-            kept.sort_by_key(|each| each.split_once('=').map_or(*each, |(name, _)| name));
+        QueryParts::Only { exact, loose: loosely } => {
+            let counts = |parameter: &&str| {
+                let name = decoded(name_of(parameter));
+                exact.iter().any(|pattern| pattern.matches(&name)) || {
+                    let name = loose(&name);
+                    loosely.iter().any(|pattern| pattern.matches(&name))
+                }
+            };
+            let hides = |parameter: &str| parameter.contains(';');
+            let mut kept: Vec<&str> = query.split('&').filter(|each| counts(each) || hides(each)).collect();
+            // By name alone, however it is spelled: of several values of one parameter the order may matter. What is hidden
+            // behind a `;`, which some origins read as `&`, has no name that could be sorted by.
+            if !kept.iter().any(|each| hides(each)) {
+                kept.sort_by_cached_key(|each| loose(&decoded(name_of(each))).into_owned());
+            }
             Cow::Owned(kept.join("&"))
         }
         QueryParts::Without(patterns) => {
+            let named = |parameter: &str| {
+                let name = decoded(name_of(parameter));
+                patterns.iter().any(|pattern| pattern.matches(&name))
+            };
             let kept: Vec<&str> =
-                query.split('&').filter(|each| !named(patterns, each) || each.contains(';')).collect();
+                query.split('&').filter(|each| !named(each) || each.contains(';')).collect();
             Cow::Owned(kept.join("&"))
         }
     }
+}
+
+fn name_of(parameter: &str) -> &str {
+    parameter.split_once('=').map_or(parameter, |(name, _)| name)
+}
+
+/// A name as the loosest of frameworks reads it: `id[]`, `id[0]`, `[id]`, `ID`, `+id` are all `id`, and `user.id` is
+/// `user_id`.
+pub(crate) fn loose(name: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| !(byte.is_ascii_uppercase() || b"[]+. \0".contains(&byte));
+    if name.bytes().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    let name = name.replace('+', " ").trim_start_matches([' ', '[']).to_ascii_lowercase();
+    let end = name.find(['[', ']', '\0']).unwrap_or(name.len());
+    let name = name.get(..end).unwrap_or_default().trim_end();
+    Cow::Owned(name.replace(['.', ' '], "_"))
 }
 
 /// A name as the origin reads it: another spelling must not be another parameter.
@@ -166,12 +193,21 @@ mod tests {
     #[test]
     fn chosen_parameters() {
         let only = KeyParts {
-            query: QueryParts::Only(vec![Pattern::new("a"), Pattern::new("b")]),
+            query: QueryParts::only(vec![Pattern::new("a"), Pattern::new("b")]),
             ..KeyParts::default()
         };
         assert_eq!(key("/x?b=2&c=3&a=1", &[], &only), "http://example.com/x?a=1&b=2\n");
         assert_eq!(key("/x?c=3", &[], &only), key("/x", &[], &only));
         assert!(key("/x?%61=1", &[], &only).contains("%61=1"), "another spelling of a name counts");
+        for other in ["/x?a[]=9", "/x?a%5B%5D=9", "/x?A=9", "/x?+a=9", "/x?[a]=9", "/x?a%00z=9", "/x?a[0]=9"]
+        {
+            assert_ne!(key(other, &[], &only), key("/x", &[], &only), "{other}: some take it for a");
+        }
+        assert_ne!(key("/x?a=1&a[]=2", &[], &only), key("/x?a[]=2&a=1", &[], &only), "the last may win");
+        assert_ne!(key("/x?a=1&%61=2", &[], &only), key("/x?%61=2&a=1", &[], &only));
+        let dotted =
+            KeyParts { query: QueryParts::only(vec![Pattern::new("User_Id")]), ..KeyParts::default() };
+        assert_ne!(key("/x?user.id=1", &[], &dotted), key("/x", &[], &dotted));
         let without =
             KeyParts { query: QueryParts::Without(vec![Pattern::new("utm_*")]), ..KeyParts::default() };
         assert_eq!(key("/x?utm_source=a&b=2", &[], &without), "http://example.com/x?b=2\n");
@@ -189,6 +225,11 @@ mod tests {
             key("/", &[("X-A", "1")], &parts),
             key("/", &[("X-B", "1")], &parts),
             key("/", &[("X-A", "1"), ("X-A", "")], &parts),
+            key("/", &[("X-A", "1:2")], &parts),
+            key("/", &[("X-A", "1"), ("X-A", "2")], &parts),
+            key("/", &[("X-A", "1\n#")], &parts),
+            key("/", &[("X-A", "1"), ("Cookie", "sid=1; sid=2")], &parts),
+            key("/", &[("X-A", "1"), ("Cookie", "sid=1:2")], &parts),
             key("/", &[("Cookie", "x=2; sid=1")], &parts),
             key("/", &[("Cookie", "xsid=1")], &parts),
             key("/", &[("X-Forwarded-Host", "evil")], &parts),

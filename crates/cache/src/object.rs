@@ -58,6 +58,8 @@ pub struct Object {
 
 /// Bodies up to this size share the head's allocation.
 const SMALL: usize = 2048;
+/// Bodies from this size on are not copied when they came in one piece.
+const LARGE: usize = 256 * 1024;
 /// Largest head that is stored.
 const HEAD: usize = 32 * 1024;
 
@@ -169,10 +171,14 @@ impl Object {
         })
     }
 
+    /// The same body for other requests, under other fields and times.
+    pub fn freshened(&self, variant: &[u8], fields: &Fields, times: Times) -> Option<Object> {
+        Object::new(self.key(), variant, self.status, fields, &[self.body.clone()], times)
+    }
+
     /// The same body under other fields and times.
     pub fn with_head(&self, fields: &Fields, times: Times) -> Option<Object> {
-        let body = [self.body.clone()];
-        Object::new(self.key(), self.variant(), self.status, fields, &body, times)
+        self.freshened(self.variant(), fields, times)
     }
 
     /// As bytes, for stores that keep bytes: with a checksum, so that what was cut or damaged is not taken for whole.
@@ -266,7 +272,8 @@ fn checksum(parts: &[&[u8]]) -> u64 {
 
 fn joined(pieces: &[Bytes], length: usize) -> Bytes {
     match pieces {
-        [one] => one.clone(),
+        // One piece is shared only where the buffer that it is part of cannot be much larger.
+        [one] if length >= LARGE => one.clone(),
         _ => {
             let mut all = Vec::with_capacity(length);
             pieces.iter().for_each(|piece| all.extend_from_slice(piece));

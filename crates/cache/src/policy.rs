@@ -58,10 +58,29 @@ pub enum QueryParts {
     /// All, as they came.
     #[default]
     All,
-    /// Only these, in order of their names.
-    Only(Vec<Pattern>),
+    /// Only these, in order of their names: see [`QueryParts::only`].
+    Only {
+        /// As written.
+        exact: Vec<Pattern>,
+        /// As the loosest of frameworks reads names.
+        loose: Vec<Pattern>,
+    },
     /// All but these, in the order in which they came.
     Without(Vec<Pattern>),
+}
+
+impl QueryParts {
+    /// Only these. What some framework would take for one of them counts as well (`id[]`, `ID`, `user.id` for `user_id`):
+    /// else its value would choose the answer without being part of the key.
+    pub fn only(names: Vec<Pattern>) -> QueryParts {
+        let loose = names.iter().map(|name| Pattern::new(&crate::key::loose(name.text()))).collect();
+        QueryParts::Only { exact: names, loose }
+    }
+
+    /// Are keys for several URIs one?
+    pub fn selects(&self) -> bool {
+        *self != QueryParts::All
+    }
 }
 
 impl Default for Policy {

@@ -81,6 +81,27 @@ async fn gateways_share_what_they_fetched() {
     assert_eq!(app.count(), before + 1, "purged from the store too");
 }
 
+/// What another gateway fetched is stale, and the service fails: it is better than nothing here too.
+#[tokio::test]
+async fn what_others_fetched_is_used_in_need() {
+    let redis = Redis::start().await;
+    let fields = "max-age=1, stale-if-error=600";
+    let app = Endpoint::with(move |_| {
+        Response::builder().header("Cache-Control", fields).body(full("good")).unwrap()
+    })
+    .await;
+    let (one, two) = (gateway(&app, &redis).await, gateway(&app, &redis).await);
+    assert_eq!(get(&one, "/a").await.text(), "good");
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    drop(app);
+    for _ in 0..2 {
+        let reply = get(&two, "/a").await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, "good"));
+        assert!(reply.header("cache-status").contains("detail=stale-if-error"), "{:?}", reply.headers);
+    }
+    assert_eq!(get(&two, "/b").await.status, 502);
+}
+
 /// The store goes away and comes back: misses and a count, never an error.
 #[tokio::test]
 async fn a_store_that_fails_is_a_miss() {

@@ -9,6 +9,7 @@ mod built_in;
 mod cache;
 mod cache_conformance;
 mod cache_shared;
+mod cache_sharing;
 mod chaos;
 mod circuit_breaker;
 mod cli;

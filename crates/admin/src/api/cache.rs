@@ -18,6 +18,7 @@ pub(super) fn document(view: &View) -> Value {
         "max_object_bytes": settings.max_object,
         "entries": filled.entries,
         "bytes": filled.bytes,
+        "arriving_bytes": filled.arriving,
         "evicted": filled.evicted,
         "purged": filled.purged,
         "invalidated": filled.invalidated,

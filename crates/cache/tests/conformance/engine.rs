@@ -340,7 +340,7 @@ fn policy(table: &toml::Table) -> Policy {
     let mut lifetimes: Vec<_> = lifetimes.into_iter().collect();
     lifetimes.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
     let query = match (key.get("query"), key.get("ignore_query")) {
-        (Some(only), _) => QueryParts::Only(patterns(Some(only))),
+        (Some(only), _) => QueryParts::only(patterns(Some(only))),
         (None, Some(without)) => QueryParts::Without(patterns(Some(without))),
         _ => QueryParts::All,
     };

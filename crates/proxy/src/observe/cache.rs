@@ -112,6 +112,8 @@ pub(super) fn write(page: &mut Page, view: &View, stock: Option<&Stock>) {
     page.sample(&[], filled.entries);
     page.family("gateway_cache_bytes", Gauge, "What they take, overhead included.");
     page.sample(&[], filled.bytes);
+    page.family("gateway_cache_arriving_bytes", Gauge, "Bytes of answers on their way, which count too.");
+    page.sample(&[], filled.arriving);
     page.family("gateway_cache_evictions_total", Counter, "Answers thrown out of memory to make room.");
     page.sample(&[], filled.evicted);
     page.family("gateway_cache_purged_total", Counter, "Answers purged by hand.");

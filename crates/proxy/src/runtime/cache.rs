@@ -60,7 +60,7 @@ fn policy(settings: &model::Cache, max_object: u64, of: Option<&Name>) -> Policy
     let texts = |list: &[Arc<str>]| list.iter().map(|text| Box::from(&**text)).collect::<Vec<Box<str>>>();
     let key = &settings.key;
     let query = match &key.query {
-        Some(names) => QueryParts::Only(patterns(names)),
+        Some(names) => QueryParts::only(patterns(names)),
         None if key.ignore_query.is_empty() => QueryParts::All,
         None => QueryParts::Without(patterns(&key.ignore_query)),
     };

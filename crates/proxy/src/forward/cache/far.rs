@@ -20,10 +20,16 @@ use portcullis_cache::{
     date::{self, Seconds},
     vary::write_variant,
 };
-use portcullis_core::{Fields, store::BlobStore};
+use portcullis_core::{
+    Fields,
+    store::{BlobStore, Failure},
+};
 use ring::digest;
 
-use super::{purge::Purge, shelf::Entry};
+use super::{
+    purge::{Purge, path_of},
+    shelf::Entry,
+};
 
 /// Answers larger than this are compressed, where that makes them smaller.
 const COMPRESSED: usize = 1024;
@@ -100,7 +106,10 @@ impl Far {
     pub async fn put(&self, entry: &Arc<Entry>, vary: &[Box<str>]) {
         let object = &entry.object;
         let Some(ttl) = lifetime(object, date::now()) else { return };
-        let uri = format!("u:{}", String::from_utf8_lossy(object.uri()));
+        let uri = match entry.mark.by_path {
+            true => format!("p:{}", String::from_utf8_lossy(path_of(object.uri()))),
+            false => format!("u:{}", String::from_utf8_lossy(object.uri())),
+        };
         let own: Vec<String> = entry.tags().iter().map(|tag| format!("t:{tag}")).collect();
         let mut tags: Vec<&str> = vec![&uri];
         tags.extend(own.iter().map(String::as_str));
@@ -129,7 +138,7 @@ impl Far {
     /// any longer.
     pub async fn purge(&self, purge: &Purge) -> u64 {
         let purged = match purge {
-            Purge::Url(url) => self.blobs.purge_tag(&format!("u:{url}")).await,
+            Purge::Url(url) => self.purge_url(url).await,
             Purge::Tag(tag) => self.blobs.purge_tag(&format!("t:{tag}")).await,
             Purge::Prefix(prefix) => self.blobs.purge_prefix(&format!("cache:{prefix}")).await,
             Purge::Everything => self.blobs.purge_prefix("cache:").await,
@@ -139,6 +148,22 @@ impl Far {
             self.counts.distrusted.fetch_max(date::now(), Relaxed);
             0
         })
+    }
+
+    /// Of keys for several URIs of one path, all go.
+    async fn purge_url(&self, url: &str) -> Result<u64, Failure> {
+        let exact = self.blobs.purge_tag(&format!("u:{url}")).await?;
+        let path = url.split('?').next().unwrap_or_default();
+        Ok(exact + self.blobs.purge_tag(&format!("p:{path}")).await?)
+    }
+
+    /// Takes one answer away again.
+    pub async fn forget(&self, entry: &Entry) {
+        let at = name(entry.object.key(), entry.object.variant());
+        if self.blobs.delete(&at).await.is_err() {
+            self.failed();
+            self.counts.distrusted.fetch_max(date::now(), Relaxed);
+        }
     }
 
     fn failed(&self) {

@@ -25,11 +25,12 @@ use portcullis_cache::{
 use portcullis_core::{Answer, Body, Exchange, Fields, Frame, Kind, Known, Request, exchange::NoLink};
 
 use super::{
-    Far, Look, RouteCache, Stage,
+    Look, RouteCache,
     epochs::Mark,
     flight::{Failure, Flight, Head},
     purge,
     shelf::Entry,
+    stage::Stage,
 };
 use crate::forward::{Way, detached::Detached};
 
@@ -39,6 +40,8 @@ const ALL: Duration = Duration::from_secs(3600);
 const PASS: Seconds = 10;
 /// The same, when the last answer was an error.
 const PASS_ERROR: Seconds = 1;
+/// The detail of what is not stored since too much is on its way.
+const NO_ROOM: &str = "memory";
 
 /// A fetch.
 pub struct Fetch {
@@ -137,7 +140,7 @@ impl Fetch {
                 if validate::is_about(&stale.object, &answer.fields) {
                     let stale = stale.clone();
                     let kept = self.confirmed(&stale, &answer, asked);
-                    return share(self.cache.far.clone(), kept).await;
+                    return share(&self.cache, kept).await;
                 }
                 // It speaks of something that is not stored: the whole is wanted after all.
                 validate::ask_for_all(&mut twin.request.fields);
@@ -160,6 +163,9 @@ impl Fetch {
         let times = &entry.object.times;
         let now = date::now();
         if judge(times, &self.directives, now) != Verdict::Fresh {
+            // Where the service fails, those who ask next find it too.
+            self.cache.stock.keep(&entry, &entry.vary());
+            self.flight.flight.has_stale(&entry);
             self.stale = Some(entry);
             return false;
         }
@@ -178,9 +184,19 @@ impl Fetch {
         let admitted = admit(&self.cache.policy, &self.asked, &received);
         let outcome = Outcome { origin_status: Some(304), ..Outcome::forwarded(self.why) };
         let times = admitted.as_ref().map_or(stale.object.times, |admission| admission.times);
-        let fields =
-            storable(&merged, admitted.as_ref().map_or(&[], |admission| &admission.without), &received);
-        let Some(object) = stale.object.with_head(&fields, times) else {
+        let without = admitted.as_ref().map_or(&[][..], |admission| &admission.without);
+        self.except(without, &answer.fields);
+        let fields = storable(&merged, without, &received);
+        // A 304 may change what it varies by: what is kept is for requests like this one, by the new list.
+        let mut variant = stale.object.variant().to_vec();
+        if let Ok(admission) = &admitted
+            && admission.vary != stale.vary()
+        {
+            variant.clear();
+            write_variant(&admission.vary, &self.asked.fields, &mut variant);
+            self.cache.stock.forget(stale);
+        }
+        let Some(object) = stale.object.freshened(&variant, &fields, times) else {
             self.flight.flight.failed(incomplete(), &self.way);
             return None;
         };
@@ -204,13 +220,24 @@ impl Fetch {
         Entry { object, mark: self.mark, tags: purge::tags(fields), refreshing: AtomicBool::new(false) }
     }
 
+    /// What is not stored of an answer is for whoever it was fetched for: `private="x"`, `no-cache="x"`.
+    fn except(&self, without: &[Box<str>], fields: &Fields) {
+        let mut own = Fields::new();
+        for name in without {
+            fields.get_all(name).for_each(|value| own.append(name, value));
+        }
+        if !own.is_empty() {
+            self.flight.flight.own(own);
+        }
+    }
+
     /// An answer came.
     async fn answered(self, answer: Answer, asked: Seconds) {
         let status = answer.status.as_u16();
         let now = date::now();
         if is_failure(status) && self.stale.as_ref().is_some_and(|stale| self.may_stay(stale, now)) {
-            let failure = Failure { status: Some(status), ..incomplete() };
-            return self.flight.flight.failed(failure, &self.way);
+            // Each who waits judges for himself whether he takes what is stale.
+            return self.flight.flight.alone(answer, Outcome::forwarded(self.why), &self.way);
         }
         let length = answer.body.remaining();
         let received = Received { status: answer.status, fields: &answer.fields, length, asked, now };
@@ -242,6 +269,7 @@ impl Fetch {
     async fn take(self, mut answer: Answer, admission: &Admission, asked: Seconds, now: Seconds) {
         let length = answer.body.remaining();
         let received = Received { status: answer.status, fields: &answer.fields, length, asked, now };
+        self.except(&admission.without, &answer.fields);
         let fields = storable(&answer.fields, &admission.without, &received);
         let mut variant = Vec::new();
         write_variant(&admission.vary, &self.asked.fields, &mut variant);
@@ -255,6 +283,8 @@ impl Fetch {
             ..Outcome::forwarded(self.why)
         };
         let flight = &self.flight.flight;
+        let keeps = flight.baggage.has_room(length.unwrap_or(0));
+        let outcome = if keeps { outcome } else { Outcome { stored: false, ..outcome }.because(NO_ROOM) };
         flight.head(Head { object, vary: admission.vary.clone(), length, outcome }, &self.way);
         let intake = Intake {
             detached: &self.detached,
@@ -263,7 +293,7 @@ impl Fetch {
             place: self.flight.place,
             lane: self.lane,
         };
-        let end = intake.body(&mut answer.body, length).await;
+        let end = intake.body(&mut answer.body, length, keeps).await;
         let mut kept: Kept = None;
         let end = match end {
             Ok(true) => {
@@ -280,7 +310,7 @@ impl Fetch {
         // First nobody joins any longer, then all know: who comes now finds it stored.
         self.cache.stock.flights.leave(self.flight.place, flight);
         flight.end(end);
-        share(self.cache.far.clone(), kept).await;
+        share(&self.cache, kept).await;
     }
 }
 
@@ -288,9 +318,13 @@ impl Fetch {
 type Kept = Option<(Arc<Entry>, Vec<Box<str>>)>;
 
 /// Gives it to those who share a store.
-async fn share(far: Option<Arc<Far>>, kept: Kept) {
-    if let (Some(far), Some((entry, vary))) = (far, kept) {
+async fn share(cache: &RouteCache, kept: Kept) {
+    if let (Some(far), Some((entry, vary))) = (&cache.far, kept) {
         far.put(&entry, &vary).await;
+        // It may have been purged on its way there, and arrived behind the purge.
+        if !cache.stock.may_keep(&entry) {
+            far.forget(&entry).await;
+        }
     }
 }
 
@@ -305,9 +339,11 @@ struct Intake<'a> {
 
 impl Intake<'_> {
     /// Takes the body in; true when all of it is there and not too much to be stored.
-    async fn body(&self, body: &mut Body, length: Option<u64>) -> Result<bool, Kind> {
+    async fn body(&self, body: &mut Body, length: Option<u64>, mut keeps: bool) -> Result<bool, Kind> {
         let mut arrived: u64 = 0;
-        let mut keeps = true;
+        if !keeps {
+            self.pass_on();
+        }
         loop {
             if !self.flight.wanted().await {
                 return Err(Kind::ClientGone);
@@ -315,11 +351,16 @@ impl Intake<'_> {
             match self.detached.frame(body).await {
                 Some(Ok(Frame::Data(piece))) => {
                     arrived += piece.len() as u64;
-                    if keeps && arrived > self.cache.policy.max_object {
-                        keeps = false;
-                        self.too_large();
-                    }
                     self.flight.piece(piece);
+                    let is_large = arrived > self.cache.policy.max_object;
+                    if keeps && (is_large || !self.flight.baggage.has_room(0)) {
+                        keeps = false;
+                        self.pass_on();
+                        if is_large {
+                            // Nobody waits for the next of its kind.
+                            self.cache.stock.shelf.pass(self.lane, date::now() + PASS);
+                        }
+                    }
                 }
                 // Trailers are not stored (RFC 9111 §3.1 lets a cache leave them away).
                 Some(Ok(Frame::Trailers(_))) | None => break,
@@ -332,17 +373,15 @@ impl Intake<'_> {
         }
     }
 
-    /// It will not be stored: who reads along goes on, and nobody waits for the next of its kind.
-    fn too_large(&self) {
-        let stock = &self.cache.stock;
-        stock.flights.leave(self.place, self.flight);
-        stock.shelf.pass(self.lane, date::now() + PASS);
+    /// It will not be stored: who reads along goes on, and nobody else joins.
+    fn pass_on(&self) {
+        self.cache.stock.flights.leave(self.place, self.flight);
         self.flight.keep_little();
     }
 }
 
 fn incomplete() -> Failure {
-    Failure { kind: Kind::BadResponse, detail: None, status: None, retry_after: None }
+    Failure { kind: Kind::BadResponse, detail: None, retry_after: None }
 }
 
 /// Fields as they are stored (RFC 9111 §3.1): without what belongs to a hop or was excepted, and with a `Date`.

@@ -6,6 +6,10 @@
 //!     ├──────► alone: not for sharing. Who began it takes the answer, the others ask for themselves
 //!     └──────► failed
 //! ```
+//!
+//! While all of a body may be stored, it is read as fast as it comes. A body that grows too large for that is read no
+//! further than a window ahead of its slowest reader, who keeps what he has not read yet: nobody is cut off, and nobody
+//! who reads waits for who has left.
 
 use std::{
     collections::VecDeque,
@@ -15,38 +19,56 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::StatusCode;
 use portcullis_cache::{Object, Outcome};
-use portcullis_core::{Answer, Error, Frame, Kind, Stream};
+use portcullis_core::{Answer, Error, Fields, Kind};
 
-use super::{epochs::Mark, shelf::Entry};
+use super::{baggage::Baggage, epochs::Mark, shelf::Entry};
 use crate::forward::Way;
 
-/// How much of a body that grew too large to be stored is read ahead of its fastest reader.
-const AHEAD: usize = 256 * 1024;
+/// How much of a body that is not stored is kept for who has not read it yet, at least.
+const BEHIND: usize = 64 * 1024;
+/// Pieces smaller than this are copied, so that they do not hold the buffer that they came in.
+const SMALL: usize = 1024;
+/// What a piece takes beside its bytes.
+const PIECE: usize = 64;
 
 /// A fetch under way.
 pub struct Flight {
     /// How things stood when it began.
     pub mark: Mark,
+    pub(super) baggage: Arc<Baggage>,
     state: Mutex<State>,
 }
 
-struct State {
+pub(super) struct State {
     step: Step,
     /// What became of it towards the endpoint, for the log of whoever began it.
     way: Way,
-    pieces: VecDeque<Bytes>,
-    /// Bytes of the pieces that are gone, and of all.
-    gone: usize,
-    arrived: usize,
-    /// The most that anybody has read.
-    read: usize,
-    /// Nothing is thrown away, since all may be stored. A body that grew too large for that is kept up to this many
-    /// bytes: who falls behind further is cut off, rather than that he holds the others or the memory.
+    /// Fields that are for whoever began alone: what is stored and shared goes without them.
+    own: Option<Fields>,
+    /// What may be used where the fetch fails, found by it elsewhere than in memory.
+    stale: Option<Arc<Entry>>,
+    /// What has arrived and somebody has not read yet, or all of it.
+    pub(super) pieces: VecDeque<Piece>,
+    /// How many are gone.
+    pub(super) gone: usize,
+    /// Readers, and of them who has read all that has arrived.
+    pub(super) readers: usize,
+    pub(super) waiting: usize,
+    /// Bytes that are kept.
+    kept: usize,
+    /// Nothing is thrown away, since all may be stored. What is not to be stored is read from the endpoint no further
+    /// than so many bytes ahead of its slowest reader.
     window: Option<usize>,
-    end: Option<Result<Option<Arc<Entry>>, Kind>>,
-    readers: usize,
+    pub(super) end: Option<Result<Option<Arc<Entry>>, Kind>>,
     wakers: Vec<Waker>,
+}
+
+/// A piece of a body, and how many will read it next.
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    pub(super) readers: usize,
 }
 
 /// How far it is.
@@ -57,7 +79,7 @@ enum Step {
     /// An answer that was stored before, or by others.
     Entry(Arc<Entry>, Outcome),
     /// Not for sharing.
-    Alone(Option<Box<Answer>>, Outcome),
+    Alone(Option<Box<Answer>>, StatusCode, Outcome),
     Failed(Failure),
 }
 
@@ -80,8 +102,6 @@ pub struct Failure {
     pub kind: Kind,
     /// And what it said.
     pub detail: Option<std::borrow::Cow<'static, str>>,
-    /// The status, where the endpoint answered with one that counts as failure.
-    pub status: Option<u16>,
     /// When to ask again.
     pub retry_after: Option<std::time::Duration>,
 }
@@ -92,15 +112,15 @@ pub enum Landed {
     Head(Arc<Head>),
     /// One that is there.
     Entry(Arc<Entry>, Outcome),
-    /// The answer, for whoever began; nothing for the others.
-    Alone(Option<Box<Answer>>, Outcome),
+    /// The answer, for whoever began; its status alone for the others.
+    Alone(Option<Box<Answer>>, StatusCode, Outcome),
     /// None.
     Failed(Failure),
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { kind: error.kind, detail: error.detail, status: None, retry_after: error.retry_after }
+        Failure { kind: error.kind, detail: error.detail, retry_after: error.retry_after }
     }
 }
 
@@ -115,68 +135,88 @@ impl From<Failure> for Error {
 
 impl Flight {
     /// One that has just begun.
-    pub(super) fn new(mark: Mark) -> Flight {
+    pub(super) fn new(mark: Mark, baggage: &Arc<Baggage>) -> Flight {
         Flight {
             mark,
+            baggage: baggage.clone(),
             state: Mutex::new(State {
                 step: Step::Waiting,
                 way: Way::default(),
+                own: None,
+                stale: None,
                 pieces: VecDeque::new(),
                 gone: 0,
-                arrived: 0,
-                read: 0,
+                readers: 0,
+                waiting: 0,
+                kept: 0,
                 window: None,
                 end: None,
-                readers: 0,
                 wakers: Vec::new(),
             }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something and wakes all.
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let wakers = {
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (wakers, result) = {
             let mut state = self.lock();
-            change(&mut state);
-            std::mem::take(&mut state.wakers)
+            let result = change(&mut state);
+            (std::mem::take(&mut state.wakers), result)
         };
         wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    fn land(&self, step: Step, way: &Way) {
+        self.change(|state| {
+            state.way = way.clone();
+            state.step = step;
+        });
+    }
+
+    /// Fields that are for whoever began alone. To be called before anything lands.
+    pub fn own(&self, fields: Fields) {
+        self.lock().own = Some(fields);
+    }
+
+    /// What may be used where it fails. To be called before anything lands.
+    pub fn has_stale(&self, entry: &Arc<Entry>) {
+        self.lock().stale = Some(entry.clone());
+    }
+
+    /// What may be used where it failed.
+    pub fn stale(&self) -> Option<Arc<Entry>> {
+        self.lock().stale.clone()
+    }
+
+    /// For whoever began.
+    pub fn take_own(&self) -> Option<Fields> {
+        self.lock().own.take()
     }
 
     /// The head is there.
     pub fn head(&self, head: Head, way: &Way) {
-        self.change(|state| {
-            state.way = way.clone();
-            state.step = Step::Head(Arc::new(head));
-        });
+        self.land(Step::Head(Arc::new(head)), way);
     }
 
     /// An answer is there, all of it.
     pub fn entry(&self, entry: Arc<Entry>, outcome: Outcome, way: &Way) {
-        self.change(|state| {
-            state.way = way.clone();
-            state.step = Step::Entry(entry, outcome);
-        });
+        self.land(Step::Entry(entry, outcome), way);
     }
 
     /// The answer is for whoever began.
     pub fn alone(&self, answer: Answer, outcome: Outcome, way: &Way) {
-        self.change(|state| {
-            state.way = way.clone();
-            state.step = Step::Alone(Some(Box::new(answer)), outcome);
-        });
+        let status = answer.status;
+        self.land(Step::Alone(Some(Box::new(answer)), status, outcome), way);
     }
 
     /// There is none.
     pub fn failed(&self, failure: Failure, way: &Way) {
-        self.change(|state| {
-            state.way = way.clone();
-            state.step = Step::Failed(failure);
-        });
+        self.land(Step::Failed(failure), way);
     }
 
     /// Its task ended, in whatever way: who still waits has waited for nothing.
@@ -208,8 +248,8 @@ impl Flight {
                 }
                 Step::Head(head) => Poll::Ready(Landed::Head(head.clone())),
                 Step::Entry(entry, outcome) => Poll::Ready(Landed::Entry(entry.clone(), *outcome)),
-                Step::Alone(answer, outcome) => {
-                    Poll::Ready(Landed::Alone(answer.take_if(|_| began), *outcome))
+                Step::Alone(answer, status, outcome) => {
+                    Poll::Ready(Landed::Alone(answer.take_if(|_| began), *status, *outcome))
                 }
                 Step::Failed(failure) => Poll::Ready(Landed::Failed(failure.clone())),
             }
@@ -234,34 +274,39 @@ impl Flight {
 
     /// A piece of the body.
     pub fn piece(&self, piece: Bytes) {
+        let bytes = if piece.len() < SMALL { Bytes::copy_from_slice(&piece) } else { piece };
         self.change(|state| {
-            state.arrived += piece.len();
-            state.pieces.push_back(piece);
-            state.trim();
+            let size = bytes.len() + PIECE;
+            self.baggage.add(size);
+            state.kept += size;
+            let readers = std::mem::take(&mut state.waiting);
+            state.pieces.push_back(Piece { bytes, readers });
+            self.trim(state);
         });
     }
 
     /// All pieces so far.
     pub fn pieces(&self) -> Vec<Bytes> {
-        self.lock().pieces.iter().cloned().collect()
+        self.lock().pieces.iter().map(|piece| piece.bytes.clone()).collect()
     }
 
     /// It will not be stored: what everybody has read need not be kept.
     pub fn keep_little(&self) {
-        self.change(|state| state.window = Some(state.arrived));
+        self.change(|state| {
+            state.window = Some(state.kept.max(BEHIND));
+            self.trim(state);
+        });
     }
 
     /// Waits until more is wanted; false when nobody is left who could want it. What may be stored is wanted always.
     pub async fn wanted(&self) -> bool {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if state.window.is_none() {
-                return Poll::Ready(true);
-            }
+            let Some(window) = state.window else { return Poll::Ready(true) };
             if state.readers == 0 {
                 return Poll::Ready(false);
             }
-            if state.arrived < state.read + AHEAD {
+            if state.kept < window {
                 return Poll::Ready(true);
             }
             state.wait(cx);
@@ -270,99 +315,49 @@ impl Flight {
         .await
     }
 
-    /// The body ended.
+    /// The body ended. What is stored is read from there.
     pub fn end(&self, end: Result<Option<Arc<Entry>>, Kind>) {
-        self.change(|state| state.end = Some(end));
+        let pieces = self.change(|state| {
+            let is_stored = matches!(end, Ok(Some(_)));
+            state.end = Some(end);
+            if !is_stored {
+                return VecDeque::new();
+            }
+            self.baggage.sub(std::mem::take(&mut state.kept));
+            std::mem::take(&mut state.pieces)
+        });
+        drop(pieces);
+    }
+
+    /// Throws away what everybody has read.
+    pub(super) fn trim(&self, state: &mut State) {
+        while state.window.is_some()
+            && let Some(piece) = state.pieces.pop_front_if(|piece| piece.readers == 0)
+        {
+            let size = piece.bytes.len() + PIECE;
+            self.baggage.sub(size);
+            state.kept = state.kept.saturating_sub(size);
+            state.gone += 1;
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let kept = self.lock().kept;
+        self.baggage.sub(kept);
     }
 }
 
 impl State {
-    fn wait(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn wait(&mut self, cx: &mut Context<'_>) {
         if !self.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.wakers.push(cx.waker().clone());
         }
     }
 
-    fn trim(&mut self) {
-        while self.window.is_some_and(|window| self.arrived - self.gone > window)
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.gone += piece.len();
-        }
-    }
-
-    /// The bytes from a position on, as far as they stand in one piece. `Err` when they are gone.
-    fn at(&self, position: usize) -> Result<Option<Bytes>, Kind> {
-        if position < self.gone {
-            return Err(Kind::ResponseIncomplete);
-        }
-        let mut start = self.gone;
-        for piece in &self.pieces {
-            if position < start + piece.len() {
-                return Ok(Some(piece.slice(position - start..)));
-            }
-            start += piece.len();
-        }
-        Ok(None)
-    }
-}
-
-/// Reads along.
-pub struct Reader {
-    flight: Arc<Flight>,
-    position: usize,
-    length: Option<u64>,
-}
-
-impl Reader {
-    /// From the beginning.
-    pub fn new(flight: Arc<Flight>, length: Option<u64>) -> Reader {
-        flight.lock().readers += 1;
-        Reader { flight, position: 0, length }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.flight.change(|state| state.readers -= 1);
-    }
-}
-
-impl Stream for Reader {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        let mut state = self.flight.lock();
-        match state.at(self.position) {
-            Err(kind) => {
-                return Poll::Ready(Some(Err(Error::because(
-                    kind,
-                    "read too slowly for what many read at once",
-                ))));
-            }
-            Ok(Some(piece)) => {
-                self.position += piece.len();
-                let wakers = if self.position > state.read && state.window.is_some() {
-                    state.read = self.position;
-                    std::mem::take(&mut state.wakers)
-                } else {
-                    Vec::new()
-                };
-                drop(state);
-                wakers.into_iter().for_each(Waker::wake);
-                return Poll::Ready(Some(Ok(Frame::Data(piece))));
-            }
-            Ok(None) => {}
-        }
-        match &state.end {
-            Some(Ok(_)) => Poll::Ready(None),
-            Some(Err(kind)) => Poll::Ready(Some(Err(Error::new(*kind)))),
-            None => {
-                state.wait(cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        self.length.map(|length| length.saturating_sub(self.position as u64))
+    /// Takes the wakers of those who wait for room.
+    pub(super) fn roomier(&mut self) -> Vec<Waker> {
+        if self.window.is_some() { std::mem::take(&mut self.wakers) } else { Vec::new() }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{epochs::Mark, flight::Flight};
+use super::{baggage::Baggage, epochs::Mark, flight::Flight, reader::Seat};
 
 /// Parts with a lock each.
 const PARTS: usize = 64;
@@ -13,12 +13,14 @@ const PARTS: usize = 64;
 /// Fetches under way.
 pub struct Flights {
     parts: [Mutex<HashMap<u64, Arc<Flight>>>; PARTS],
+    /// What all of them carry.
+    pub baggage: Arc<Baggage>,
 }
 
 impl Flights {
     /// None.
-    pub fn new() -> Flights {
-        Flights { parts: std::array::from_fn(|_| Mutex::default()) }
+    pub fn new(baggage: Arc<Baggage>) -> Flights {
+        Flights { parts: std::array::from_fn(|_| Mutex::default()), baggage }
     }
 
     fn part(&self, place: u64) -> Option<MutexGuard<'_, HashMap<u64, Arc<Flight>>>> {
@@ -26,16 +28,17 @@ impl Flights {
         Some(part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The fetch for a place, and whether it is a new one, which the caller begins. One that began before something was
-    /// written or purged is not joined by who asks after that.
-    pub fn join(&self, place: u64, mark: Mark) -> (Arc<Flight>, bool) {
-        let Some(mut part) = self.part(place) else { return (Arc::new(Flight::new(mark)), true) };
+    /// A seat at the fetch for a place, and whether it is a new one, which the caller begins. One that began before
+    /// something was written or purged is not joined by who asks after that.
+    pub fn join(&self, place: u64, mark: Mark) -> (Seat, bool) {
+        let new = || Arc::new(Flight::new(mark, &self.baggage));
+        let Some(mut part) = self.part(place) else { return (Seat::take(&new()), true) };
         if let Some(flight) = part.get(&place).filter(|flight| flight.mark == mark) {
-            return (flight.clone(), false);
+            return (Seat::take(flight), false);
         }
-        let flight = Arc::new(Flight::new(mark));
+        let flight = new();
         part.insert(place, flight.clone());
-        (flight, true)
+        (Seat::take(&flight), true)
     }
 
     /// Nobody joins it any longer.

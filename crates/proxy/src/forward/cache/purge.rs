@@ -14,9 +14,11 @@ pub enum Purge {
 }
 
 impl Purge {
-    /// Does it take an answer with this URI and these tags?
-    pub fn takes(&self, uri: &[u8], tags: &[Box<str>]) -> bool {
+    /// Does it take an answer with this URI and these tags? Where the URI is that of a key for several (`by_path`), which
+    /// has only the parameters that count, all that the URL has must be able to be one of them.
+    pub fn takes(&self, uri: &[u8], by_path: bool, tags: &[Box<str>]) -> bool {
         match self {
+            Purge::Url(url) if by_path => is_of(uri, url.as_bytes()),
             Purge::Url(url) => uri == url.as_bytes(),
             Purge::Prefix(prefix) => uri.starts_with(prefix.as_bytes()),
             Purge::Tag(tag) => tags.iter().any(|each| each == tag),
@@ -61,6 +63,20 @@ impl Purge {
     }
 }
 
+/// A URI without its query.
+pub(super) fn path_of(uri: &[u8]) -> &[u8] {
+    uri.split(|&byte| byte == b'?').next().unwrap_or_default()
+}
+
+/// Could the key's URI be that of this URL, with some of its parameters left away?
+fn is_of(uri: &[u8], url: &[u8]) -> bool {
+    fn parameters(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let query = text.get(path_of(text).len() + 1..).unwrap_or_default();
+        query.split(|&byte| byte == b'&').filter(|each| !each.is_empty())
+    }
+    path_of(uri) == path_of(url) && parameters(uri).all(|own| parameters(url).any(|each| each == own))
+}
+
 /// The tags of an answer: `Cache-Tag` between commas, `Surrogate-Key` between spaces. At most 64.
 pub fn tags(fields: &portcullis_core::Fields) -> Option<Box<[Box<str>]>> {
     let by_comma = fields.get_all("cache-tag").flat_map(|line| line.split(|&byte| byte == b','));
@@ -90,6 +106,21 @@ mod tests {
         assert_eq!(Purge::url("http://a", true), Ok(Purge::Prefix("http://a".into())));
         for bad in ["/x", "ftp://a/", "http:///x", "http://u@a/", "http://a/%zz"] {
             assert!(Purge::url(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_for_several_uris() {
+        let purge = Purge::Url("http://a/b?x=1&utm=2".into());
+        for (uri, exactly, by_path) in [
+            ("http://a/b?x=1&utm=2", true, true),
+            ("http://a/b?x=1", false, true),
+            ("http://a/b", false, true),
+            ("http://a/b?x=2", false, false),
+            ("http://a/c?x=1", false, false),
+        ] {
+            assert_eq!(purge.takes(uri.as_bytes(), false, &[]), exactly, "{uri}");
+            assert_eq!(purge.takes(uri.as_bytes(), true, &[]), by_path, "{uri}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::{
+    baggage::Baggage,
     epochs::Epochs,
     far::FarCounts,
     flights::Flights,
@@ -33,6 +34,8 @@ pub struct Filled {
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes of bodies on their way.
+    pub arriving: u64,
     /// Thrown out to make room, ever.
     pub evicted: u64,
     /// Taken out at somebody's word, ever.
@@ -42,12 +45,13 @@ pub struct Filled {
 }
 
 impl Stock {
-    /// Room for so many bytes in memory, and for objects of this size.
+    /// Room for so many bytes in memory, and for objects of this size. A quarter is for what is on its way.
     pub fn new(bytes: u64, largest: u64) -> Stock {
+        let on_their_way = (bytes / 4).max(largest);
         Stock {
-            shelf: Shelf::new(bytes, largest),
+            shelf: Shelf::new(bytes.saturating_sub(on_their_way), largest),
             epochs: Epochs::new(),
-            flights: Flights::new(),
+            flights: Flights::new(Arc::new(Baggage::new(on_their_way))),
             far: Arc::default(),
             purged: AtomicU64::new(0),
             invalidated: AtomicU64::new(0),
@@ -56,11 +60,13 @@ impl Stock {
 
     /// Keeps an answer, unless it was made invalid on its way. Tells whether.
     pub fn keep(&self, entry: &Arc<Entry>, vary: &[Box<str>]) -> bool {
-        let may = self.epochs.may_store(&entry.mark, entry.object.uri(), entry.tags());
-        if may {
-            self.shelf.put(entry.clone(), vary);
-        }
-        may
+        let put = || self.shelf.put(entry.clone(), vary);
+        self.epochs.store(&entry.mark, entry.object.uri(), entry.tags(), put)
+    }
+
+    /// Would it be kept now?
+    pub fn may_keep(&self, entry: &Entry) -> bool {
+        self.epochs.may_store(&entry.mark, entry.object.uri(), entry.tags())
     }
 
     /// Throws one answer away.
@@ -77,7 +83,8 @@ impl Stock {
     /// Takes answers out; tells how many there were. Looks at everything that is stored: not for a worker's thread.
     pub fn purge(&self, purge: &Purge) -> u64 {
         self.epochs.purged(purge);
-        let count = self.shelf.remove_where(|entry| purge.takes(entry.object.uri(), entry.tags()));
+        let is_it = |entry: &Entry| purge.takes(entry.object.uri(), entry.mark.by_path, entry.tags());
+        let count = self.shelf.remove_where(is_it);
         self.purged.fetch_add(count, Relaxed);
         count
     }
@@ -88,6 +95,7 @@ impl Stock {
         Filled {
             entries,
             bytes,
+            arriving: self.flights.baggage.used(),
             evicted: self.shelf.evicted(),
             purged: self.purged.load(Relaxed),
             invalidated: self.invalidated.load(Relaxed),
