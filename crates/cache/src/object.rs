@@ -173,7 +173,7 @@ impl Object {
 
     /// The same body for other requests, under other fields and times.
     pub fn freshened(&self, variant: &[u8], fields: &Fields, times: Times) -> Option<Object> {
-        Object::new(self.key(), variant, self.status, fields, &[self.body.clone()], times)
+        Object::new(self.key(), variant, self.status, fields, std::slice::from_ref(&self.body), times)
     }
 
     /// The same body under other fields and times.

@@ -57,6 +57,7 @@ mod upgrade;
 mod upgrade_under_load;
 mod upstream_tls;
 mod versions;
+mod vk_gateway;
 mod websocket;
 
 /// Every path to one service `app` at `{app}`; `extra` is appended to the service's table.

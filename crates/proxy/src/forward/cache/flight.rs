@@ -332,7 +332,8 @@ impl Flight {
     /// Throws away what everybody has read.
     pub(super) fn trim(&self, state: &mut State) {
         while state.window.is_some()
-            && let Some(piece) = state.pieces.pop_front_if(|piece| piece.readers == 0)
+            && state.pieces.front().is_some_and(|piece| piece.readers == 0)
+            && let Some(piece) = state.pieces.pop_front()
         {
             let size = piece.bytes.len() + PIECE;
             self.baggage.sub(size);
