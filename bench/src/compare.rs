@@ -70,6 +70,8 @@ pub struct Outcome {
     pub pace: Option<u64>,
     /// Runs in time order.
     pub runs: Vec<Vec<Run>>,
+    /// Who cannot take part, and why.
+    pub left_out: Vec<(&'static str, &'static str)>,
     /// Who did not come to the end, and why.
     pub failures: Vec<(&'static str, String)>,
 }
@@ -158,6 +160,9 @@ fn compare(options: &Options, scenarios: &[&'static Scenario], dir: PathBuf) -> 
         for &scenario in scenarios.iter().filter(|s| takes_part(options, s, workers)) {
             eprintln!("{}, {workers} worker(s): {}", scenario.name, scenario.what);
             let outcome = stage.play(scenario, &mut entries)?;
+            for (name, why) in &outcome.left_out {
+                eprintln!("  left out: {name}: {why}");
+            }
             for (name, why) in &outcome.failures {
                 eprintln!("  FAILED: {name}: {why}");
             }

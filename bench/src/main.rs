@@ -3,7 +3,7 @@
 //! One program plays all parts. Without a subcommand it is the conductor: it starts the endpoints, every
 //! proxy, and the load, and prints the comparison. The conductor starts itself again as `endpoint` (the server
 //! behind the proxies), as `relay` (a raw TCP relay, the floor below which no proxy can come), and as the loads that no
-//! tool of others makes (`handshakes`, `pace`).
+//! tool of others makes (`handshakes`, `pace`, `http3`).
 //! How fairness is kept is written in `bench/README.md`.
 
 mod certificate;
@@ -18,6 +18,7 @@ mod peers;
 mod preflight;
 mod process;
 mod procfs;
+mod quic;
 mod relay;
 mod report;
 mod scenario;
@@ -88,6 +89,21 @@ enum Part {
         #[arg(long)]
         rate: u64,
     },
+    /// Load: requests for `/small` over HTTP/3.
+    Http3 {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How long.
+        #[arg(long)]
+        seconds: u64,
+        /// Over how many connections at a time.
+        #[arg(long)]
+        connections: usize,
+        /// Streams on each connection. Default: every request opens a connection of its own.
+        #[arg(long)]
+        streams: Option<usize>,
+    },
 }
 
 /// What to compare, and how long.
@@ -144,6 +160,9 @@ fn main() -> Result<()> {
         }
         Some(Part::Pace { to, seconds, connections, rate }) => {
             load::pace::main(to, connections, seconds, rate, "/small")
+        }
+        Some(Part::Http3 { to, seconds, connections, streams }) => {
+            load::http3::main(to, connections, seconds, streams, "/small")
         }
         None if cli.options.list => {
             for s in scenario::SCENARIOS {

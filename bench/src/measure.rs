@@ -28,7 +28,9 @@ impl Measure {
     pub fn of_tool(tool: Tool) -> &'static [Measure] {
         use Measure::{Connection, Cpu, P50, P99, P999, Peak, Rate, Resting};
         match tool {
-            Tool::Wrk | Tool::H2load { .. } | Tool::Handshakes { .. } => &[Cpu, Rate, P50, P99, Peak],
+            Tool::Wrk | Tool::H2load { .. } | Tool::Http3 { .. } | Tool::Handshakes { .. } => {
+                &[Cpu, Rate, P50, P99, Peak]
+            }
             Tool::Pace => &[P99, P50, P999, Cpu, Rate],
             Tool::Idle => &[Connection, Resting, Peak],
         }

@@ -4,7 +4,7 @@
 use crate::{
     endpoint::{ONE_MIB, SMALL, TEN_KIB, grpc},
     measure::Measure,
-    peers::{Role, Wire, Work},
+    peers::{Peer, Role, Wire, Work},
 };
 
 /// What makes the load.
@@ -16,6 +16,11 @@ pub enum Tool {
     H2load {
         /// Streams on each connection.
         streams: usize,
+    },
+    /// Our own client of HTTP/3.
+    Http3 {
+        /// Streams on each connection; `None` where each request is on a connection of its own.
+        streams: Option<usize>,
     },
     /// TLS handshakes of our own client.
     Handshakes {
@@ -33,6 +38,8 @@ pub enum Tool {
 pub enum Against {
     /// The better of nginx and HAProxy in the same runs.
     Better,
+    /// The best of all peers, where neither of those takes part.
+    Best,
     /// The relay.
     Floor,
     /// Nobody: a figure of its own.
@@ -98,6 +105,7 @@ const PLAIN: Scenario = Scenario {
 
 const HTTP: Work = Work { wire: Wire::Plain, hosts: 0, everything: false, connections: 64 };
 const TLS: Work = Work { wire: Wire::Tls, ..HTTP };
+const QUIC: Work = Work { wire: Wire::Quic, ..HTTP };
 
 /// What a browser sends with a page's own requests.
 const BROWSER: &[&str] = &[
@@ -144,11 +152,20 @@ const fn better(measure: Measure, bound: f64) -> Target {
     Target { measure, against: Against::Better, bound }
 }
 
+const fn best(measure: Measure, bound: f64) -> Target {
+    Target { measure, against: Against::Best, bound }
+}
+
 const fn itself(measure: Measure, bound: f64) -> Target {
     Target { measure, against: Against::Itself, bound }
 }
 
 impl Scenario {
+    /// Why a proxy cannot take part although its role has something to show here, if so.
+    pub fn cannot(&self, peer: &Peer) -> Option<&'static str> {
+        peer.no_http3.filter(|_| self.work.wire == Wire::Quic)
+    }
+
     /// Whether a proxy of this role has something to show here.
     pub fn concerns(&self, role: Role, workers: usize) -> bool {
         match role {
@@ -258,6 +275,24 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "h3",
+        what: "HTTP/3 over QUIC, small body, 8 connections with 100 streams each",
+        tool: Tool::Http3 { streams: Some(100) },
+        work: Work { connections: 8, ..QUIC },
+        targets: &[best(Measure::Cpu, 1.0)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "h3-new",
+        what: "HTTP/3 over QUIC, small body, a new connection with a full handshake for each request, 32 at a time",
+        tool: Tool::Http3 { streams: None },
+        work: Work { connections: 32, ..QUIC },
+        new_connections: true,
+        scales: false,
+        targets: &[best(Measure::Cpu, 1.0)],
+        ..PLAIN
+    },
+    Scenario {
         name: "grpc",
         what: "small gRPC-like calls, HTTP/2 without TLS on both sides, 8 connections with 100 streams each",
         tool: Tool::H2load { streams: 100 },
@@ -304,7 +339,7 @@ pub const SCENARIOS: &[Scenario] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::ORIGIN;
+    use crate::peers::{ORIGIN, PEERS};
 
     #[test]
     fn every_row_is_named_once_and_described() {
@@ -326,6 +361,17 @@ mod tests {
         for s in SCENARIOS {
             assert!(s.targets.iter().all(|t| Measure::of_tool(s.tool).contains(&t.measure)), "{}", s.name);
         }
+    }
+
+    #[test]
+    fn who_has_no_http3_is_left_out_of_it_alone() {
+        let named = |name: &str| PEERS.iter().find(|p| p.name == name).unwrap();
+        let scenario = |name: &str| SCENARIOS.iter().find(|s| s.name == name).unwrap();
+        for name in ["nginx", "haproxy"] {
+            assert!(scenario("h3").cannot(named(name)).is_some_and(|why| why.contains("no HTTP/3")));
+            assert_eq!(scenario("h2").cannot(named(name)), None);
+        }
+        assert!(["portcullis", "caddy", "envoy"].iter().all(|n| scenario("h3").cannot(named(n)).is_none()));
     }
 
     #[test]

@@ -111,12 +111,16 @@ impl<'a> Stage<'a> {
             workers: self.workers,
             pace: None,
             runs: vec![Vec::new(); entries.len()],
+            left_out: Vec::new(),
             failures: Vec::new(),
         };
         let mut running: Vec<Option<Running>> = Vec::new();
         for entry in entries.iter_mut() {
             let mut started = None;
-            if scenario.concerns(entry.peer.role, self.workers) {
+            let concerned = scenario.concerns(entry.peer.role, self.workers);
+            if let Some(why) = scenario.cannot(entry.peer).filter(|_| concerned) {
+                out.left_out.push((entry.peer.name, why));
+            } else if concerned {
                 match self.start(scenario, entry) {
                     Ok(proxy) => started = Some(proxy),
                     Err(why) => out.failures.push((entry.peer.name, said(&why))),

@@ -1,8 +1,9 @@
-//! The load, one file for each kind of it: two tools of others (wrk, h2load) and three of ours. What they counted has
+//! The load, one file for each kind of it: two tools of others (wrk, h2load) and four of ours. What they counted has
 //! one form.
 
 pub mod h2load;
 pub mod handshakes;
+pub mod http3;
 pub mod idle;
 pub mod pace;
 pub mod wrk;
@@ -101,6 +102,10 @@ pub fn run(order: &Order) -> Result<Load> {
         Tool::H2load { streams } => h2load::run(order, streams),
         Tool::Handshakes { resumed: true } => order.own("handshakes", &["--resumed".into()]),
         Tool::Handshakes { resumed: false } => order.own("handshakes", &[]),
+        Tool::Http3 { streams: Some(streams) } => {
+            order.own("http3", &["--streams".into(), streams.to_string().into()])
+        }
+        Tool::Http3 { streams: None } => order.own("http3", &[]),
         Tool::Pace => match order.pace {
             Some(rate) => order.own("pace", &["--rate".into(), rate.to_string().into()]),
             // The warm-up, and the search for the peak.

@@ -9,7 +9,8 @@ use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, rout
 use crate::process::{Launch, find};
 
 /// Caddy's row.
-pub const PEER: Peer = Peer { name: "caddy", role: Role::Other, supervised: false, version, launch };
+pub const PEER: Peer =
+    Peer { name: "caddy", role: Role::Other, supervised: false, no_http3: None, version, launch };
 
 fn program() -> Result<PathBuf> {
     find("caddy").context("Caddy is not installed (Debian package caddy)")
@@ -42,7 +43,11 @@ fn configuration(site: &Site) -> Value {
         "routes": routes(site),
         "automatic_https": { "disable": true },
         "metrics": {},
-        "protocols": if work.wire == Wire::H2c { json!(["h1", "h2c"]) } else { json!(["h1", "h2"]) },
+        "protocols": match work.wire {
+            Wire::Plain | Wire::Tls => json!(["h1", "h2"]),
+            Wire::Quic => json!(["h1", "h2", "h3"]),
+            Wire::H2c => json!(["h1", "h2c"]),
+        },
         "idle_timeout": "75s",
     });
     let mut apps = json!({});
@@ -55,7 +60,7 @@ fn configuration(site: &Site) -> Value {
         });
         server["logs"] = json!({});
     }
-    if work.wire == Wire::Tls {
+    if work.wire.is_secure() {
         let pair = json!({ "certificate": site.certificate.chain, "key": site.certificate.key });
         apps["tls"] = json!({ "certificates": { "load_files": [pair] } });
         server["tls_connection_policies"] =

@@ -9,12 +9,15 @@ use super::{ANSWER_FIELD, BODY_LIMIT, ORIGIN, Peer, Role, Site, Wire, route_host
 use crate::process::{Launch, find};
 
 /// Envoy's row.
-pub const PEER: Peer = Peer { name: "envoy", role: Role::Other, supervised: false, version, launch };
+pub const PEER: Peer =
+    Peer { name: "envoy", role: Role::Other, supervised: false, no_http3: None, version, launch };
 
 /// Where `scripts/bench` says that it is.
 const PROGRAM: &str = "BENCH_ENVOY";
 
 const TYPES: &str = "type.googleapis.com/envoy.";
+
+const SOCKETS: &str = "extensions.transport_sockets";
 
 fn program() -> Result<PathBuf> {
     let named = env::var_os(PROGRAM).map(PathBuf::from).filter(|path| path.is_file());
@@ -53,35 +56,54 @@ fn typed(name: &str, kind: &str, mut config: Value) -> Value {
 }
 
 fn configuration(site: &Site) -> Value {
-    let mut chain = json!({ "filters": [typed(
-        "http",
-        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        connections(site),
-    )] });
-    if site.work.wire == Wire::Tls {
-        let pair = json!({
-            "certificate_chain": { "filename": site.certificate.chain },
-            "private_key": { "filename": site.certificate.key },
-        });
-        let tls = json!({ "common_tls_context": {
-            "alpn_protocols": ["h2", "http/1.1"],
-            "tls_certificates": [pair],
-            "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
-        } });
-        chain["transport_socket"] =
-            typed("tls", "extensions.transport_sockets.tls.v3.DownstreamTlsContext", tls);
+    let mut web = json!({
+        "name": "web",
+        "address": address(site.listen),
+        "tcp_backlog_size": 4096,
+        "filter_chains": [{ "filters": [http(site, "AUTO")] }],
+    });
+    if site.work.wire.is_secure() {
+        web["filter_chains"][0]["transport_socket"] =
+            typed("tls", &format!("{SOCKETS}.tls.v3.DownstreamTlsContext"), tls(site, &["h2", "http/1.1"]));
+    }
+    let mut listeners = vec![web];
+    if site.work.wire == Wire::Quic {
+        listeners.push(quic(site));
     }
     json!({
         "admin": { "address": address(site.admin) },
-        "static_resources": {
-            "listeners": [{
-                "name": "web",
-                "address": address(site.listen),
-                "tcp_backlog_size": 4096,
-                "filter_chains": [chain],
-            }],
-            "clusters": [cluster(site)],
-        },
+        "static_resources": { "listeners": listeners, "clusters": [cluster(site)] },
+    })
+}
+
+fn http(site: &Site, codec: &str) -> Value {
+    let kind = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    typed("http", kind, connections(site, codec))
+}
+
+fn tls(site: &Site, protocols: &[&str]) -> Value {
+    let pair = json!({
+        "certificate_chain": { "filename": site.certificate.chain },
+        "private_key": { "filename": site.certificate.key },
+    });
+    json!({ "common_tls_context": {
+        "alpn_protocols": protocols,
+        "tls_certificates": [pair],
+        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
+    } })
+}
+
+/// Its own listener for HTTP/3, on the same address as that of TCP.
+fn quic(site: &Site) -> Value {
+    let mut at = address(site.listen);
+    at["socket_address"]["protocol"] = json!("UDP");
+    let kind = format!("{SOCKETS}.quic.v3.QuicDownstreamTransport");
+    let socket = typed("quic", &kind, json!({ "downstream_tls_context": tls(site, &["h3"]) }));
+    json!({
+        "name": "quic",
+        "address": at,
+        "udp_listener_config": { "quic_options": {}, "downstream_socket_config": { "prefer_gro": true } },
+        "filter_chains": [{ "filters": [http(site, "HTTP3")], "transport_socket": socket }],
     })
 }
 
@@ -110,7 +132,7 @@ fn cluster(site: &Site) -> Value {
     out
 }
 
-fn connections(site: &Site) -> Value {
+fn connections(site: &Site, codec: &str) -> Value {
     let work = &site.work;
     let mut filters = Vec::new();
     if work.everything {
@@ -125,7 +147,7 @@ fn connections(site: &Site) -> Value {
     filters.push(typed("envoy.filters.http.router", "extensions.filters.http.router.v3.Router", json!({})));
     let mut out = json!({
         "stat_prefix": "web",
-        "codec_type": "AUTO",
+        "codec_type": codec,
         "use_remote_address": true,
         "http_filters": filters,
         "route_config": routes(site),

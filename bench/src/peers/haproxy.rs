@@ -12,6 +12,7 @@ pub const PEER: Peer = Peer {
     name: "haproxy",
     role: Role::Reference,
     supervised: false,
+    no_http3: NO_HTTP3,
     version,
     launch: |site| launch(site, "", ""),
 };
@@ -21,9 +22,12 @@ pub const TUNED: Peer = Peer {
     name: "haproxy-tuned",
     role: Role::Tuned,
     supervised: false,
+    no_http3: NO_HTTP3,
     version,
     launch: |site| launch(site, "tune.bufsize 65536", "option splice-auto"),
 };
+
+const NO_HTTP3: Option<&str> = Some("Debian's HAProxy 2.6 has no HTTP/3: it is built without QUIC");
 
 fn program() -> Result<PathBuf> {
     find("haproxy").context("HAProxy is not installed (Debian package haproxy)")
@@ -56,7 +60,7 @@ fn configuration(site: &Site, global: &str, defaults: &str) -> String {
     let room = work.room();
     let (bind, scheme, server) = match work.wire {
         Wire::Plain => (String::new(), "http", ""),
-        Wire::Tls => {
+        Wire::Tls | Wire::Quic => {
             let both = certificate.both.display();
             (format!("ssl crt {both} alpn h2,http/1.1 ssl-min-ver TLSv1.3"), "https", "")
         }

@@ -40,6 +40,8 @@ pub enum Wire {
     Plain,
     /// TLS 1.3 with clients, who choose HTTP/1.1 or 2 by ALPN; HTTP/1.1 to the endpoints.
     Tls,
+    /// HTTP/3 with clients, over QUIC; HTTP/1.1 to the endpoints.
+    Quic,
     /// HTTP/2 without TLS on both sides.
     H2c,
 }
@@ -55,6 +57,13 @@ pub struct Work {
     pub everything: bool,
     /// Connections of clients at once.
     pub connections: usize,
+}
+
+impl Wire {
+    /// Whether clients are shown a certificate.
+    pub fn is_secure(self) -> bool {
+        matches!(self, Wire::Tls | Wire::Quic)
+    }
 }
 
 impl Work {
@@ -125,6 +134,8 @@ pub struct Peer {
     pub role: Role,
     /// Its first process only watches over the workers; its memory is not counted (its CPU time is).
     pub supervised: bool,
+    /// Why it does not take part where clients speak HTTP/3, if so.
+    pub no_http3: Option<&'static str>,
     /// Says its version; an error says why it cannot take part.
     pub version: fn(&Site) -> Result<String>,
     /// Writes its configuration and says how to start it.

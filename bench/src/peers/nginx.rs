@@ -8,14 +8,24 @@ use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, rout
 use crate::process::{Launch, find};
 
 /// nginx with its own sizes of buffers.
-pub const PEER: Peer =
-    Peer { name: "nginx", role: Role::Reference, supervised: true, version, launch: |site| launch(site, "") };
+pub const PEER: Peer = Peer {
+    name: "nginx",
+    role: Role::Reference,
+    supervised: true,
+    no_http3: NO_HTTP3,
+    version,
+    launch: |site| launch(site, ""),
+};
+
+/// It came with 1.25.
+const NO_HTTP3: Option<&str> = Some("Debian's nginx 1.22 has no HTTP/3");
 
 /// nginx with buffers for large bodies: its own are of 4 KiB down and 16 KiB up.
 pub const TUNED: Peer = Peer {
     name: "nginx-tuned",
     role: Role::Tuned,
     supervised: true,
+    no_http3: NO_HTTP3,
     version,
     launch: |site| launch(site, "proxy_buffers 8 32k; proxy_buffer_size 16k; client_body_buffer_size 64k;"),
 };
@@ -143,17 +153,17 @@ fn servers(site: &Site) -> String {
     let Site { listen, certificate, workers, work, .. } = site;
     let wire = match work.wire {
         Wire::Plain => "",
-        Wire::Tls => " ssl http2",
+        Wire::Tls | Wire::Quic => " ssl http2",
         Wire::H2c => " http2",
     };
     let reuseport = if *workers > 1 { " reuseport" } else { "" };
-    let tls = match work.wire {
-        Wire::Tls => format!(
+    let tls = match work.wire.is_secure() {
+        true => format!(
             "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;",
             certificate.chain.display(),
             certificate.key.display()
         ),
-        _ => String::new(),
+        false => String::new(),
     };
     let pass = if work.wire == Wire::H2c { "grpc_pass grpc://bench;" } else { "proxy_pass http://bench;" };
     if work.hosts == 0 {

@@ -8,7 +8,8 @@ use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, rout
 use crate::process::Launch;
 
 /// Our row.
-pub const PEER: Peer = Peer { name: "portcullis", role: Role::Ours, supervised: false, version, launch };
+pub const PEER: Peer =
+    Peer { name: "portcullis", role: Role::Ours, supervised: false, no_http3: None, version, launch };
 
 fn version(site: &Site) -> Result<String> {
     let path = &site.portcullis;
@@ -46,10 +47,13 @@ fn configuration(site: &Site) -> String {
     let Site { listen, admin, endpoints: [a, b], workers, certificate, work, .. } = site;
     let (field, value) = ANSWER_FIELD;
     let scheme = if work.wire == Wire::H2c { "h2c" } else { "http" };
-    let tls = match work.wire {
-        Wire::Tls => format!("tls = {{ cert = {:?}, key = {:?} }}\n", certificate.chain, certificate.key),
-        _ => String::new(),
+    let mut tls = match work.wire.is_secure() {
+        true => format!("tls = {{ cert = {:?}, key = {:?} }}\n", certificate.chain, certificate.key),
+        false => String::new(),
     };
+    if work.wire == Wire::Quic {
+        tls.push_str("http3 = true\n");
+    }
     let log = match work.everything {
         true => format!("[access_log]\nformat = \"json\"\nfile = {:?}\n", site.access_log()),
         false => String::new(),

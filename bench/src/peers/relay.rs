@@ -6,7 +6,14 @@ use super::{Peer, Role, Site};
 use crate::process::Launch;
 
 /// The relay's row.
-pub const PEER: Peer = Peer { name: "relay", role: Role::Floor, supervised: false, version, launch };
+pub const PEER: Peer = Peer {
+    name: "relay",
+    role: Role::Floor,
+    supervised: false,
+    no_http3: Some("the relay copies TCP"),
+    version,
+    launch,
+};
 
 fn version(_: &Site) -> Result<String> {
     Ok(env!("CARGO_PKG_VERSION").to_owned())

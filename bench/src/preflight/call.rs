@@ -54,7 +54,8 @@ async fn call(client: &mut SendRequest<Bytes>, path: &str) -> Result<Answer> {
     })
 }
 
-fn lines(fields: &HeaderMap) -> String {
+/// Fields as lines of a head.
+pub fn lines(fields: &HeaderMap) -> String {
     fields
         .iter()
         .map(|(name, value)| format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())))

@@ -2,6 +2,7 @@
 //! somewhere else or sends everything to one endpoint would win for the wrong reason.
 
 mod call;
+mod quic;
 
 use std::{
     collections::HashSet,
@@ -52,6 +53,7 @@ pub fn check(peer: &Peer, site: &Site) -> Result<String> {
     };
     let answers = match site.work.wire {
         Wire::H2c => call::exchange(site.listen, &["/echo"; 4])?,
+        Wire::Quic => quic::exchange(site.listen, "GET", "/echo", "", 4)?,
         _ => (0..4).map(|_| asked.exchange("GET", "/echo", "")).collect::<Result<_>>()?,
     };
     let (mut ids, mut endpoints, mut received) = (HashSet::new(), HashSet::new(), String::new());
@@ -76,8 +78,16 @@ pub fn check(peer: &Peer, site: &Site) -> Result<String> {
         ensure!(answers.iter().all(|a| a.body == message), "the message did not come back");
         return Ok(received);
     }
-    asked.closes()?;
-    let answer = asked.exchange("POST", "/upload", &"x".repeat(100_000))?;
+    let upload = "x".repeat(100_000);
+    let answer = match site.work.wire {
+        Wire::Quic => {
+            quic::exchange(site.listen, "POST", "/upload", &upload, 1)?.pop().context("an answer")?
+        }
+        _ => {
+            asked.closes()?;
+            asked.exchange("POST", "/upload", &upload)?
+        }
+    };
     ensure!(answer.body == "100000", "an upload of 100000 bytes was answered {:?}", answer.body);
     if peer.role != Role::Floor && site.work.hosts > 0 {
         let other = Asked { site, host: "other.example".into(), below: "/r/57" };
@@ -144,7 +154,7 @@ fn same_work(answer: &Answer, host: &str, wire: Wire) -> Result<()> {
         field(&answer.body, name)
             .with_context(|| format!("the endpoint did not get {name}:\n{}", answer.body))
     };
-    let scheme = if wire == Wire::Tls { "https" } else { "http" };
+    let scheme = if wire.is_secure() { "https" } else { "http" };
     ensure!(received("host")? == host, "Host was not kept:\n{}", answer.body);
     // Envoy names its own address in place of a client on loopback, so any address will do.
     let client = received("x-forwarded-for")?.rsplit(',').next().unwrap_or_default().trim();

@@ -166,6 +166,9 @@ pub fn figure(s: &Spread, measure: Measure) -> String {
 /// What a reader of the table must know: targets, failures, errors, noise.
 fn remarks(outcome: &Outcome, entries: &[Entry]) -> Vec<String> {
     let mut out: Vec<String> = targets::judge(outcome, entries).iter().map(targets::Verdict::line).collect();
+    for (name, why) in &outcome.left_out {
+        out.push(format!("{name} is left out: {why}."));
+    }
     for (name, why) in &outcome.failures {
         let why = why.lines().collect::<Vec<_>>().join(" ");
         out.push(format!("**{name} failed**: {}", why.replace(['|', '<'], " ")));
@@ -255,6 +258,7 @@ pub mod sample {
             workers: 1,
             pace: None,
             runs: vec![own, runs(10.0, 0), runs(12.0, 0)],
+            left_out: Vec::new(),
             failures: Vec::new(),
         };
         Results { machine: Machine::look(), entries, outcomes: vec![outcome], seconds: 10, rounds: 3 }
@@ -276,8 +280,10 @@ mod tests {
         let text = markdown(&good);
         assert!(!["Errors", "failed", "left no line"].iter().any(|w| text.contains(w)), "{text}");
         good.outcomes[0].failures.push(("nginx", "it does\nnot | listen".into()));
+        good.outcomes[0].left_out.push(("haproxy", "it cannot"));
         good.outcomes[0].runs[0][0].unlogged = 5;
         let text = markdown(&good);
+        assert!(text.contains("haproxy is left out: it cannot."), "{text}");
         assert!(text.contains("**nginx failed**: it does not   listen\n"), "{text}");
         assert!(text.contains("**Log of portcullis**: 5 of 3000000 requests left no line."), "{text}");
     }

@@ -29,6 +29,10 @@ impl Verdict {
             Against::Better => {
                 (own / best(outcome, entries, &[Role::Reference], measure)?, " × the better C proxy's")
             }
+            Against::Best => {
+                let peers = [Role::Reference, Role::Other];
+                (own / best(outcome, entries, &peers, measure)?, " × the best peer's")
+            }
             Against::Floor => (own / best(outcome, entries, &[Role::Floor], measure)?, " × the relay's"),
         };
         let (sign, reached) =
@@ -106,7 +110,12 @@ mod tests {
             markdown,
             sample::{results, runs},
         },
+        scenario::SCENARIOS,
     };
+
+    fn scenario(name: &str) -> &'static crate::scenario::Scenario {
+        SCENARIOS.iter().find(|s| s.name == name).unwrap()
+    }
 
     #[test]
     fn ratios_are_to_the_better_peer_and_targets_are_judged() {
@@ -126,6 +135,19 @@ mod tests {
         all.entries.push(Entry { peer, version: "1".into(), received: String::new() });
         all.outcomes[0].runs.push(runs(7.0, 0));
         assert!(markdown(&all).contains("≤ 1.10 × the relay's: 1.14, MISSED."));
+    }
+
+    #[test]
+    fn the_best_peer_is_any() {
+        let mut all = results(runs(8.0, 0));
+        let outcome = Outcome { scenario: scenario("h3"), ..all.outcomes.remove(0) };
+        all.outcomes.push(outcome);
+        all.outcomes[0].runs[1].clear();
+        assert!(markdown(&all).contains("≤ 1.00 × the best peer's: 0.67, reached."));
+        let peer = PEERS.iter().find(|p| p.name == "caddy").unwrap();
+        all.entries.push(Entry { peer, version: "1".into(), received: String::new() });
+        all.outcomes[0].runs.push(runs(7.0, 0));
+        assert!(markdown(&all).contains("≤ 1.00 × the best peer's: 1.14, MISSED."));
     }
 
     #[test]
