@@ -41,8 +41,13 @@ impl Entry {
             let host = whole.rsplit("\nhost: ").next().and_then(|rest| rest.split("\\r").next());
             let host = host.filter(|host| *host != endpoint.to_string());
             let (version, part) = part.split_once('}').expect("closed");
-            let usual = if self.is_http2 { "2" } else { "1.1" };
-            whole.push_str(&own(host, if version.is_empty() { usual } else { version.trim() }));
+            let usual = match (self.is_http2, self.is_http3()) {
+                (_, true) => "3",
+                (true, _) => "2",
+                _ => "1.1",
+            };
+            let scheme = if self.is_http3() { ("https", "443") } else { ("http", "80") };
+            whole.push_str(&own(host, if version.is_empty() { usual } else { version.trim() }, scheme));
             whole.push_str(part);
         }
         let read =
@@ -60,16 +65,16 @@ impl Entry {
 }
 
 /// The fields that the gateway writes for a request that named this host, over this version of HTTP.
-fn own(host: Option<&str>, via: &str) -> String {
-    let port = host.and_then(|host| host.rsplit_once(':')).map_or("80", |(_, port)| port);
+fn own(host: Option<&str>, via: &str, (scheme, port): (&str, &str)) -> String {
+    let port = host.and_then(|host| host.rsplit_once(':')).map_or(port, |(_, port)| port);
     let (mut forwarded_host, mut pair) = (String::new(), String::new());
     if let Some(host) = host {
         forwarded_host = format!("X-Forwarded-Host: {host}\\r\\n");
         pair = format!("host=\"{host}\";");
     }
     format!(
-        "X-Forwarded-For: 127.0.0.1\\r\\nX-Real-IP: 127.0.0.1\\r\\nX-Forwarded-Proto: http\\r\\n{forwarded_host}\
-         X-Forwarded-Port: {port}\\r\\nForwarded: for=127.0.0.1;proto=http;{pair}by=_portcullis\\r\\n\
+        "X-Forwarded-For: 127.0.0.1\\r\\nX-Real-IP: 127.0.0.1\\r\\nX-Forwarded-Proto: {scheme}\\r\\n{forwarded_host}\
+         X-Forwarded-Port: {port}\\r\\nForwarded: for=127.0.0.1;proto={scheme};{pair}by=_portcullis\\r\\n\
          Via: {via} portcullis\\r\\n"
     )
 }

@@ -117,15 +117,8 @@ fn one(head: &str, contents: &[&str]) -> Result<Vec<u8>, String> {
             payload.extend(text::bytes(content)?);
             continue;
         }
-        let (name, value) = match content.strip_suffix(':') {
-            Some(name) => (name, ""),
-            None => {
-                let at = content.get(1..).and_then(|rest| rest.find(": "));
-                let at = at.ok_or(format!("no field: {content}"))? + 1;
-                (&content[..at], &content[at + 2..])
-            }
-        };
-        payload.extend(field(&text::bytes(name)?, &text::bytes(value)?));
+        let (name, value) = text::field(content)?;
+        payload.extend(field(&name, &value));
     }
     Ok(frame(number, flags, stream, &payload))
 }
@@ -186,7 +179,7 @@ fn status(block: &[u8]) -> Option<u16> {
 }
 
 /// Three digits in the code of RFC 7541 appendix B: `0` to `2` have five bits, the others six.
-fn huffman_digits(text: &[u8]) -> Option<u16> {
+pub(super) fn huffman_digits(text: &[u8]) -> Option<u16> {
     let bits: Vec<u8> = text.iter().flat_map(|byte| (0..8).rev().map(move |bit| (byte >> bit) & 1)).collect();
     let (mut at, mut number) = (0, 0);
     let value = |part: &[u8]| part.iter().fold(0_u16, |value, bit| value * 2 + u16::from(*bit));

@@ -7,8 +7,10 @@ use serde_json::Value;
 
 pub mod expected;
 pub mod frames;
+pub mod http3;
 pub mod peers;
 pub mod play;
+pub mod play3;
 pub mod table;
 pub mod text;
 
@@ -25,6 +27,8 @@ pub struct Entry {
     pub is_http2: bool,
     /// What the client writes, to the byte (for HTTP/2 behind preface and SETTINGS).
     pub send: Vec<u8>,
+    /// Or, over HTTP/3, on which streams.
+    pub streams: Vec<http3::Stream>,
     /// What the gateway answers.
     pub answer: String,
     /// What may reach an endpoint, to the byte; `{own}` stands for the fields that the gateway writes, `{endpoint}` for
@@ -35,13 +39,14 @@ pub struct Entry {
 }
 
 /// The files of the corpus.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("lengths", include_str!("../../corpus/lengths.toml")),
     ("chunks", include_str!("../../corpus/chunks.toml")),
     ("heads", include_str!("../../corpus/heads.toml")),
     ("targets", include_str!("../../corpus/targets.toml")),
     ("upgrades", include_str!("../../corpus/upgrades.toml")),
     ("http2", include_str!("../../corpus/http2.toml")),
+    ("http3", include_str!("../../corpus/http3.toml")),
 ];
 
 /// All entries, in order. Panics at the first that is written wrongly.
@@ -55,24 +60,35 @@ fn read(group: &'static str, file: &str) -> Vec<Entry> {
     written.iter().map(|entry| entry_of(group, entry)).collect()
 }
 
+impl Entry {
+    /// Is it of HTTP/3?
+    pub fn is_http3(&self) -> bool {
+        !self.streams.is_empty()
+    }
+}
+
 fn entry_of(group: &'static str, written: &Value) -> Entry {
     let name =
         written["name"].as_str().unwrap_or_else(|| panic!("{group}.toml: no name: {written}")).to_owned();
     let get = |key: &str| written[key].as_str().map(str::to_owned);
     let need = |key: &str| get(key).unwrap_or_else(|| panic!("{group}.toml: {name}: no {key}"));
-    let known = ["name", "breaks", "send", "frames", "answer", "forwarded"];
+    let known = ["name", "breaks", "send", "frames", "streams", "answer", "forwarded"];
     for key in written.as_object().into_iter().flat_map(|entry| entry.keys()) {
         assert!(known.contains(&key.as_str()), "{group}.toml: {name}: what is {key}?");
     }
     let frames = get("frames");
-    let send = match &frames {
-        Some(frames) => frames::bytes(frames),
-        None => text::bytes(&need("send")),
+    let wrong = |error: String| -> ! { panic!("{group}.toml: {name}: {error}") };
+    let streams = get("streams").map(|streams| http3::streams(&streams).unwrap_or_else(|error| wrong(error)));
+    let send = match (&frames, &streams) {
+        (Some(frames), _) => frames::bytes(frames),
+        (None, Some(_)) => Ok(Vec::new()),
+        (None, None) => text::bytes(&need("send")),
     };
     Entry {
         breaks: need("breaks"),
         is_http2: frames.is_some(),
-        send: send.unwrap_or_else(|error| panic!("{group}.toml: {name}: {error}")),
+        send: send.unwrap_or_else(|error| wrong(error)),
+        streams: streams.unwrap_or_default(),
         answer: need("answer"),
         forwarded: get("forwarded").unwrap_or_default(),
         pieces: 0,

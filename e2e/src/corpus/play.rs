@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The path of the request that shows that a connection is still in step.
-const PROBE: &str = "/--probe--";
+pub(super) const PROBE: &str = "/--probe--";
 /// The stream of that request.
 const PROBE_STREAM: u32 = 1001;
 
@@ -74,7 +74,7 @@ pub async fn play(entry: &Entry, proxy: SocketAddr, recorder: &Recorder, patienc
 }
 
 /// Waits until nothing more arrives; and, where something should, first for its beginning.
-async fn settle(recorder: &Recorder, something: bool) {
+pub(super) async fn settle(recorder: &Recorder, something: bool) {
     let mut seen = recorder.bytes().len();
     for _ in 0..200 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -152,12 +152,18 @@ impl Heard {
             false => statuses(&heard.bytes).get(before) == Some(&200),
         };
         self.until(patience, answered).await;
-        let forwarded = recorder.take();
-        let line = format!("GET {PROBE} HTTP/1.");
-        let Some(at) = find(&forwarded, line.as_bytes()) else { return (false, forwarded) };
-        let rest = forwarded[..at].to_vec();
-        (answered(self) && forwarded.ends_with(b"\r\n\r\n"), rest)
+        let (is_there, rest) = beginning(recorder.take());
+        (answered(self) && is_there, rest)
     }
+}
+
+/// Whether these bytes end with that request as it should be, and what is before it.
+pub(super) fn beginning(mut forwarded: Vec<u8>) -> (bool, Vec<u8>) {
+    let line = format!("GET {PROBE} HTTP/1.");
+    let Some(at) = find(&forwarded, line.as_bytes()) else { return (false, forwarded) };
+    let is_whole = forwarded.ends_with(b"\r\n\r\n");
+    forwarded.truncate(at);
+    (is_whole, forwarded)
 }
 
 /// The statuses of the final answers in these bytes that are whole (or end with them).

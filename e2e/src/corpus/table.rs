@@ -11,6 +11,9 @@ const END: &str = "<!-- The corpus ends. -->";
 /// How many bytes of what a peer forwarded are shown.
 const SHOWN: usize = 160;
 
+/// A peer, and what came of each entry; nothing of those that it has no protocol for.
+pub type Column = (String, Vec<Option<Outcome>>);
+
 /// The part of an entry's row that the corpus itself tells: name, rule, what Portcullis does.
 pub fn row_begin(entry: &Entry) -> String {
     let ours = cell(&entry.answer, !entry.forwarded.is_empty());
@@ -18,7 +21,7 @@ pub fn row_begin(entry: &Entry) -> String {
 }
 
 /// Writes the tables: every entry, then what peers forward that Portcullis does not.
-pub fn write(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) {
+pub fn write(entries: &[Entry], columns: &[Column]) {
     let page = std::fs::read_to_string(PAGE).expect("docs/security.md");
     let (before, rest) = page.split_once(BEGIN).expect("a mark where the corpus begins");
     let (_, after) = rest.split_once(END).expect("a mark where the corpus ends");
@@ -26,12 +29,14 @@ pub fn write(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) {
     std::fs::write(PAGE, format!("{before}{BEGIN}\n{tables}\n{END}{after}")).expect("write docs/security.md");
 }
 
-fn all(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) -> String {
+fn all(entries: &[Entry], columns: &[Column]) -> String {
     let mut out = String::new();
     let mut group = "";
     for (at, entry) in entries.iter().enumerate() {
         if entry.group != group {
             group = entry.group;
+            // Neither of the peers speaks HTTP/3 as Debian builds it.
+            let columns = if entry.is_http3() { &[] } else { columns };
             let titles: String = columns.iter().map(|(title, _)| format!(" {title} |")).collect();
             let rules = "---|".repeat(columns.len());
             out.push_str(&format!(
@@ -39,9 +44,9 @@ fn all(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) -> String {
             ));
         }
         out.push_str(&row_begin(entry));
-        for (_, outcomes) in columns {
-            let theirs = cell(&outcomes[at].answer, !outcomes[at].forwarded.is_empty());
-            let is_other = outcomes[at].forwarded.is_empty() != entry.forwarded.is_empty();
+        for outcome in columns.iter().filter_map(|(_, outcomes)| outcomes.get(at)?.as_ref()) {
+            let theirs = cell(&outcome.answer, !outcome.forwarded.is_empty());
+            let is_other = outcome.forwarded.is_empty() != entry.forwarded.is_empty();
             out.push_str(&if is_other { format!(" **{theirs}** |") } else { format!(" {theirs} |") });
         }
         out.push('\n');
@@ -49,17 +54,15 @@ fn all(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) -> String {
     out
 }
 
-fn differences(entries: &[Entry], columns: &[(String, Vec<Outcome>)]) -> String {
+fn differences(entries: &[Entry], columns: &[Column]) -> String {
     let mut out = String::new();
     for (title, outcomes) in columns {
-        let differ: Vec<_> = entries
-            .iter()
-            .zip(outcomes)
+        let both = || entries.iter().zip(outcomes).filter_map(|(entry, of)| Some((entry, of.as_ref()?)));
+        let differ: Vec<_> = both()
             .filter(|(entry, outcome)| entry.forwarded.is_empty() && !outcome.forwarded.is_empty())
             .collect();
-        let stricter = entries.iter().zip(outcomes);
         let stricter =
-            stricter.filter(|(entry, outcome)| !entry.forwarded.is_empty() && outcome.forwarded.is_empty());
+            both().filter(|(entry, outcome)| !entry.forwarded.is_empty() && outcome.forwarded.is_empty());
         let stricter: Vec<String> = stricter.map(|(entry, _)| format!("`{}`", entry.name)).collect();
         out.push_str(&format!(
             "\n#### {title} and Portcullis\n\n{title} forwards {} entries of which Portcullis forwards nothing, and nothing of {} \

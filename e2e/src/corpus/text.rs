@@ -45,6 +45,22 @@ fn escaped<'a>(rest: &'a str, out: &mut Vec<u8>) -> Result<&'a str, String> {
     Ok(behind)
 }
 
+/// `name: value`, or `name:` for an empty one.
+///
+/// # Errors
+/// It is neither.
+pub fn field(written: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let (name, value) = match written.strip_suffix(':') {
+        Some(name) => (name, ""),
+        None => {
+            let at = written.get(1..).and_then(|rest| rest.find(": "));
+            let at = at.ok_or(format!("no field: {written}"))? + 1;
+            (&written[..at], &written[at + 2..])
+        }
+    };
+    Ok((bytes(name)?, bytes(value)?))
+}
+
 /// Bytes as they would be written in the corpus, on one line.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::new();

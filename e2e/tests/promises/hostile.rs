@@ -1,5 +1,5 @@
 //! The corpus of hostile requests (`e2e/corpus`): what the gateway answers to each, and the exact bytes that reach an
-//! endpoint. `docs/security.md` compares with nginx and HAProxy.
+//! endpoint, over HTTP/1.1, 2 and 3. `docs/security.md` compares with nginx and HAProxy.
 
 use std::{collections::HashSet, fmt::Write, time::Duration};
 
@@ -8,10 +8,12 @@ use portcullis_e2e::{
     corpus::{
         Entry, entries,
         peers::{self, Peer},
-        play::play,
-        table, text,
+        play::{Outcome, play},
+        play3, table, text,
     },
 };
+
+use crate::http3::{NAME, start};
 
 /// How long the gateway may be silent before that counts as its last word, for entries that it shall wait for.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -30,25 +32,48 @@ async fn setup() -> (Gateway, Recorder) {
 async fn every_entry_is_held() {
     let (gateway, recorder) = setup().await;
     let mut wrong = String::new();
-    let all = entries();
-    for entry in &all {
-        let patience = if entry.answer.ends_with("wait") { PATIENCE } else { LONG };
-        let outcome = play(entry, gateway.addr(), &recorder, patience).await;
-        let expected = entry.expected(recorder.addr());
-        if outcome.answer != entry.answer || !expected.is(&outcome.forwarded) {
-            let _ = writeln!(
-                wrong,
-                "{} ({})\n  answer    {}\n  instead   {}\n  forwarded {}\n  instead   {}\n",
-                entry.name,
-                entry.breaks,
-                outcome.answer,
-                entry.answer,
-                text::escape(&outcome.forwarded),
-                expected,
-            );
-        }
+    for entry in entries().iter().filter(|entry| !entry.is_http3()) {
+        let outcome = play(entry, gateway.addr(), &recorder, patience(entry)).await;
+        judge(entry, &outcome, &recorder, &mut wrong);
     }
-    assert!(wrong.is_empty(), "of {}:\n\n{wrong}", all.len());
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The same over HTTP/3, each over a connection of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_entry_of_http3_is_held() {
+    let recorder = Recorder::start().await;
+    let (gateway, authority) = start("http3 = true", &format!("http://{}", recorder.addr())).await;
+    let target = play3::Target { addr: gateway.addr(), name: NAME, config: authority.client(&["h3"]) };
+    let mut wrong = String::new();
+    for entry in entries().iter().filter(|entry| entry.is_http3()) {
+        let outcome = play3::play(entry, &target, &recorder, patience(entry)).await;
+        judge(entry, &outcome, &recorder, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    let said = format!("{}{}", gateway.stdout(), gateway.stderr());
+    assert!(!said.contains("panicked"), "a panic: {said}");
+}
+
+fn patience(entry: &Entry) -> Duration {
+    if entry.answer.ends_with("wait") { PATIENCE } else { LONG }
+}
+
+/// Writes down where an entry and what came of it differ.
+fn judge(entry: &Entry, outcome: &Outcome, recorder: &Recorder, wrong: &mut String) {
+    let expected = entry.expected(recorder.addr());
+    if outcome.answer != entry.answer || !expected.is(&outcome.forwarded) {
+        let _ = writeln!(
+            wrong,
+            "{} ({})\n  answer    {}\n  instead   {}\n  forwarded {}\n  instead   {}\n",
+            entry.name,
+            entry.breaks,
+            outcome.answer,
+            entry.answer,
+            text::escape(&outcome.forwarded),
+            expected,
+        );
+    }
 }
 
 /// However its bytes are cut, a request is read in one way.
@@ -57,7 +82,7 @@ async fn cut_into_pieces_it_is_the_same() {
     let (gateway, recorder) = setup().await;
     let short = entries().into_iter().filter(|entry| {
         let is_refused = entry.forwarded.is_empty() && entry.answer.ends_with("close");
-        !entry.is_http2 && is_refused && entry.send.len() < 200
+        !entry.is_http2 && !entry.is_http3() && is_refused && entry.send.len() < 200
     });
     let mut count = 0;
     for entry in short.step_by(5) {
@@ -84,7 +109,7 @@ fn entries_are_written_well() {
     let all = entries();
     let names: HashSet<&str> = all.iter().map(|entry| &*entry.name).collect();
     assert_eq!(names.len(), all.len(), "a name is there twice");
-    assert!(all.len() >= 500, "{}", all.len());
+    assert!(all.len() >= 700, "{}", all.len());
     for Entry { name, breaks, answer, forwarded, .. } in &all {
         assert!(
             ["RFC ", "CVE-", "docs/", "limits."].iter().any(|rule| breaks.starts_with(rule)),
@@ -93,7 +118,7 @@ fn entries_are_written_well() {
         let last = answer.rsplit(' ').next().unwrap_or_default();
         assert!(["open", "close", "wait"].contains(&last), "{name}: {answer}");
         assert!(
-            answer.contains("200") || last == "wait" || forwarded.is_empty(),
+            answer.contains("200") || answer.contains("CANCELLED") || last == "wait" || forwarded.is_empty(),
             "{name}: refused, and forwarded"
         );
     }
@@ -121,7 +146,10 @@ async fn the_table_is_written() {
         let mut outcomes = Vec::new();
         for entry in entries() {
             let port = if entry.is_http2 { peer.http2 } else { peer.http1 };
-            outcomes.push(play(&entry, port, &recorder, PATIENCE).await);
+            outcomes.push(match entry.is_http3() {
+                true => None,
+                false => Some(play(&entry, port, &recorder, PATIENCE).await),
+            });
         }
         columns.push((peer.title.clone(), outcomes));
     }

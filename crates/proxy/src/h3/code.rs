@@ -17,3 +17,5 @@ pub(super) const REQUEST_CANCELLED: VarInt = VarInt::from_u32(0x10c);
 pub(super) const REQUEST_INCOMPLETE: VarInt = VarInt::from_u32(0x10d);
 pub(super) const MESSAGE_ERROR: VarInt = VarInt::from_u32(0x10e);
 pub(super) const DECOMPRESSION_FAILED: VarInt = VarInt::from_u32(0x200);
+pub(super) const ENCODER_STREAM_ERROR: VarInt = VarInt::from_u32(0x201);
+pub(super) const DECODER_STREAM_ERROR: VarInt = VarInt::from_u32(0x202);

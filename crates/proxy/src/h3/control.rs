@@ -50,7 +50,8 @@ pub(super) async fn run(peer: Arc<Peer>, critical: Arc<Critical>, stream: RecvSt
             Fault::Connection(code::STREAM_CREATION_ERROR, "a critical stream twice")
         }
         CONTROL => control(&peer, &mut frames).await,
-        QPACK_ENCODER | QPACK_DECODER => table(&mut frames).await,
+        QPACK_ENCODER => encoder(&peer, &mut frames).await,
+        QPACK_DECODER => decoder(&peer, &mut frames).await,
         // §4.6
         PUSH => Fault::Connection(code::STREAM_CREATION_ERROR, "a push from a client"),
         _ => {
@@ -65,6 +66,7 @@ pub(super) async fn run(peer: Arc<Peer>, critical: Arc<Critical>, stream: RecvSt
 /// Frames of the control stream, until something is wrong.
 async fn control(peer: &Peer, frames: &mut Frames) -> Fault {
     let mut is_settled = false;
+    let (mut last, mut pushes) = (u64::MAX, 0);
     loop {
         let frame = match poll_fn(|cx| frames.poll(cx)).await {
             Ok(Found::Frame(kind, payload)) => (kind, payload),
@@ -72,8 +74,12 @@ async fn control(peer: &Peer, frames: &mut Frames) -> Fault {
                 peer.sent_control();
                 continue;
             }
-            Ok(Found::Unknown) => return Fault::Connection(code::MISSING_SETTINGS, "no settings first"),
-            Ok(Found::Data(_)) => return Fault::Connection(code::FRAME_UNEXPECTED, "data without a request"),
+            Ok(Found::Unknown | Found::Data(_)) if !is_settled => {
+                return Fault::Connection(code::MISSING_SETTINGS, "no settings first");
+            }
+            Ok(Found::Unknown | Found::Data(_)) => {
+                return Fault::Connection(code::FRAME_UNEXPECTED, "data without a request");
+            }
             Ok(Found::End) | Err(Fault::Reset) => {
                 return Fault::Connection(code::CLOSED_CRITICAL_STREAM, "the control stream has ended");
             }
@@ -88,9 +94,10 @@ async fn control(peer: &Peer, frames: &mut Frames) -> Fault {
             }
             (kind::SETTINGS, _) => Err(Fault::Connection(code::FRAME_UNEXPECTED, "settings twice")),
             _ if !is_settled => Err(Fault::Connection(code::MISSING_SETTINGS, "no settings first")),
-            // We push nothing, so that none of these changes anything.
-            (kind::GOAWAY | kind::MAX_PUSH_ID, payload) => only_integer(&payload),
-            (kind::CANCEL_PUSH, _) => Err(Fault::Connection(code::ID_ERROR, "no such push")),
+            // We push nothing, so that none of these changes anything. But they have their rules (§5.2, §7.2.7).
+            (kind::GOAWAY, payload) => integer(&payload, |id| id <= last).map(|id| last = id),
+            (kind::MAX_PUSH_ID, payload) => integer(&payload, |id| id >= pushes).map(|id| pushes = id),
+            (kind::CANCEL_PUSH, payload) => integer(&payload, |_| false).map(drop),
             _ => Err(Fault::Connection(code::FRAME_UNEXPECTED, "no control frame")),
         };
         if let Err(fault) = result {
@@ -99,10 +106,13 @@ async fn control(peer: &Peer, frames: &mut Frames) -> Fault {
     }
 }
 
-/// A payload of one integer.
-fn only_integer(payload: &[u8]) -> Result<(), Fault> {
+/// A payload of one integer, which is to be right.
+fn integer(payload: &[u8], is_right: impl Fn(u64) -> bool) -> Result<u64, Fault> {
     match varint::read(payload) {
-        Some((_, length)) if length == payload.len() => Ok(()),
+        Some((id, length)) if length == payload.len() && is_right(id) => Ok(id),
+        Some((_, length)) if length == payload.len() => {
+            Err(Fault::Connection(code::ID_ERROR, "an id that cannot be, or not any more"))
+        }
         _ => Err(Fault::Connection(code::FRAME_ERROR, "a frame of the wrong length")),
     }
 }
@@ -134,19 +144,86 @@ fn settings(mut payload: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A stream of QPACK. Since there is no table, nothing that could be said about it means anything.
-async fn table(frames: &mut Frames) -> Fault {
-    match poll_fn(|cx| frames.poll_closed(cx)).await {
-        Fault::Gone => Fault::Gone,
-        Fault::TooLarge => Fault::Connection(code::EXCESSIVE_LOAD, "a table that we said we do not have"),
+/// The encoder's stream of QPACK (RFC 9204 §4.3). We announced no table, so that there is one thing that it may say: that
+/// it uses none.
+async fn encoder(peer: &Peer, frames: &mut Frames) -> Fault {
+    /// Set Dynamic Table Capacity to 0 (§4.3.1).
+    const NO_TABLE: u8 = 0x20;
+    loop {
+        match poll_fn(|cx| frames.poll_byte(cx)).await {
+            Ok(Some(NO_TABLE)) => peer.sent_control(),
+            Ok(Some(_)) => {
+                return Fault::Connection(code::ENCODER_STREAM_ERROR, "a table that we said we do not have");
+            }
+            ended => return table_ended(ended),
+        }
+    }
+}
+
+/// The decoder's (§4.4). We refer to no table, so that nothing can be acknowledged; that it gives a stream up, it may say.
+async fn decoder(peer: &Peer, frames: &mut Frames) -> Fault {
+    let mut cancellation = Cancellation::default();
+    loop {
+        match poll_fn(|cx| frames.poll_byte(cx)).await {
+            Ok(Some(byte)) => match cancellation.take(byte) {
+                Ok(true) => peer.sent_control(),
+                Ok(false) => {}
+                Err(()) => return Fault::Connection(code::DECODER_STREAM_ERROR, "news of no table"),
+            },
+            ended => return table_ended(ended),
+        }
+    }
+}
+
+fn table_ended(ended: Result<Option<u8>, Fault>) -> Fault {
+    match ended {
+        Err(Fault::Gone) => Fault::Gone,
         // RFC 9204 §4.2
         _ => Fault::Connection(code::CLOSED_CRITICAL_STREAM, "a QPACK stream has ended"),
+    }
+}
+
+/// A Stream Cancellation (RFC 9204 §4.4.2), byte by byte: `01`, and an integer of which six bits fit into the first.
+#[derive(Debug, Default)]
+struct Cancellation {
+    /// Bytes of the integer so far, while it is not whole.
+    begun: u32,
+}
+
+impl Cancellation {
+    /// No stream's number is longer.
+    const LONGEST: u32 = 10;
+
+    /// Takes a byte; true when that was the last. Fails at what is none.
+    fn take(&mut self, byte: u8) -> Result<bool, ()> {
+        let goes_on = match self.begun {
+            0 if byte & 0xc0 != 0x40 => return Err(()),
+            0 => byte & 0x3f == 0x3f,
+            _ => byte & 0x80 != 0,
+        };
+        self.begun = if goes_on { self.begun + 1 } else { 0 };
+        if self.begun > Self::LONGEST { Err(()) } else { Ok(!goes_on) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cancellation_is_whole_or_none() {
+        let take = |bytes: &[u8]| -> Result<Vec<bool>, ()> {
+            let mut cancellation = Cancellation::default();
+            bytes.iter().map(|byte| cancellation.take(*byte)).collect()
+        };
+        assert_eq!(
+            take(&[0x44, 0x7e, 0x7f, 0x81, 0x01, 0x40]),
+            Ok(vec![true, true, false, false, true, true])
+        );
+        for none in [&[0x84][..], &[0x01], &[0x44, 0xff], &[[0x7f].as_slice(), &[0xff; 10]].concat()] {
+            assert!(take(none).is_err(), "{none:?}");
+        }
+    }
 
     #[test]
     fn settings_are_judged() {
@@ -161,7 +238,9 @@ mod tests {
         ] {
             assert!(matches!(settings(bad), Err(Fault::Connection(code, _)) if code == why), "{bad:?}");
         }
-        assert_eq!(only_integer(&[0x40, 0x04]), Ok(()));
-        assert!(only_integer(&[0x04, 0x04]).is_err() && only_integer(&[]).is_err());
+        assert_eq!(integer(&[0x40, 0x04], |id| id == 4), Ok(4));
+        let refused = |payload: &[u8], expected| matches!(integer(payload, |id| id < 4), Err(Fault::Connection(code, _)) if code == expected);
+        assert!(refused(&[0x04], code::ID_ERROR));
+        assert!(refused(&[0x04, 0x04], code::FRAME_ERROR) && refused(&[], code::FRAME_ERROR));
     }
 }

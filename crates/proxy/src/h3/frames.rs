@@ -32,7 +32,7 @@ const PIECE: usize = 64 * 1024;
 pub(super) enum Found {
     /// A frame that is short and taken whole.
     Frame(u64, Vec<u8>),
-    /// A piece of a DATA frame.
+    /// A piece of a DATA frame; nothing when the frame is empty.
     Data(Bytes),
     /// A frame of a type that means nothing to us was passed over.
     Unknown,
@@ -71,6 +71,8 @@ enum State {
     Head,
     /// In a frame that is taken whole: its type, what is missing, what is there.
     Whole(u64, usize, Vec<u8>),
+    /// In a DATA frame of nothing.
+    Empty,
     /// In a DATA frame: what is missing.
     Data(u64),
     /// In a frame that is passed over: what is missing.
@@ -127,21 +129,10 @@ impl Frames {
         }
     }
 
-    /// Passes over everything; tells why it ends. No more than so many bytes are worth that.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
-        loop {
-            match ready!(self.poll_fill(cx)) {
-                Ok(true) => {
-                    self.most = match self.most.checked_sub(self.unread.len()) {
-                        Some(left) => left,
-                        None => return Poll::Ready(Fault::TooLarge),
-                    };
-                    self.unread.clear();
-                }
-                Ok(false) => return Poll::Ready(Fault::Reset),
-                Err(fault) => return Poll::Ready(fault),
-            }
-        }
+    /// The next byte of a stream without frames. `None` at its end.
+    pub(super) fn poll_byte(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<u8>, Fault>> {
+        let is_there = ready!(self.poll_fill(cx))?;
+        Poll::Ready(Ok(is_there.then(|| self.unread.get_u8())))
     }
 
     /// The next frame, or piece of one.
@@ -179,6 +170,10 @@ impl Frames {
                     let found = Found::Frame(*kind, std::mem::take(bytes));
                     self.state = State::Head;
                     return Ok(Some(found));
+                }
+                State::Empty => {
+                    self.state = State::Head;
+                    return Ok(Some(Found::Data(Bytes::new())));
                 }
                 State::Data(0) => self.state = State::Head,
                 State::Data(left) => {
@@ -219,8 +214,8 @@ impl Frames {
 
     fn begin(&self, kind: u64, length: u64) -> Result<State, Fault> {
         Ok(match kind {
-            // Counted, as what says nothing is.
-            kind::DATA if length == 0 => State::Unknown(0),
+            // Told, since it may be where it must not, and counted, since it says nothing.
+            kind::DATA if length == 0 => State::Empty,
             kind::DATA => State::Data(length),
             kind::HEADERS
             | kind::CANCEL_PUSH

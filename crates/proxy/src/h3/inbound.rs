@@ -2,7 +2,10 @@
 //! as the body is consumed, and no faster.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -29,6 +32,8 @@ pub(super) struct Inbound {
     phase: Phase,
     most_trailers: usize,
     most_bytes: usize,
+    /// The client wants no answer any more.
+    gave_up: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,7 @@ impl Inbound {
         peer: Arc<Peer>,
         fields: &Fields,
         (most_bytes, most_trailers): (usize, usize),
+        gave_up: Arc<AtomicBool>,
     ) -> Inbound {
         let left = fields.known(Known::ContentLength).and_then(framing::decimal);
         Inbound {
@@ -57,6 +63,7 @@ impl Inbound {
             phase: Phase::Data,
             most_trailers,
             most_bytes,
+            gave_up,
         }
     }
 
@@ -80,6 +87,9 @@ impl Inbound {
         loop {
             match ready!(self.frames.poll(cx)) {
                 Ok(Found::Unknown) => self.peer.sent_control(),
+                Ok(Found::Data(data)) if data.is_empty() && self.phase == Phase::Data => {
+                    self.peer.sent_control();
+                }
                 found => return Poll::Ready(found),
             }
         }
@@ -129,7 +139,12 @@ impl Inbound {
         match fault {
             Fault::Connection(_, why) => Error::because(Kind::BadRequest, why),
             Fault::TooLarge => Error::because(Kind::HeadersTooLarge, "trailers"),
-            Fault::Reset | Fault::Gone => Error::because(Kind::ClientGone, "in the middle of the body"),
+            Fault::Reset => {
+                // RFC 9114 §4.1.1: who breaks a request off has no use for its answer.
+                self.gave_up.store(true, Relaxed);
+                Error::because(Kind::ClientGone, "in the middle of the body")
+            }
+            Fault::Gone => Error::because(Kind::ClientGone, "in the middle of the body"),
         }
     }
 }

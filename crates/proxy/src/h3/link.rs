@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use portcullis_core::{BoxFuture, Error, Fields, Kind, exchange::ClientLink};
 use quinn::SendStream;
 
-use super::{head, inbound::Inbound, outbound::Outbound};
+use super::{code, head, inbound::Inbound, outbound::Outbound};
 use crate::streams::{
     outgoing::Sink,
     turn::{self, Head, Link as _},
@@ -49,6 +49,11 @@ impl Link {
         self.gave_up.load(Relaxed)
     }
 
+    /// What says so, for the half that reads.
+    pub(super) fn giving_up(&self) -> Arc<AtomicBool> {
+        self.gave_up.clone()
+    }
+
     /// Breaks the stream off.
     pub(super) fn break_off(&self, why: quinn::VarInt) {
         if let Some(stream) = &mut *self.lock() {
@@ -74,6 +79,10 @@ impl turn::Link for Link {
 
     fn answer(&self, head: &Head<'_>, is_whole: bool) -> Result<Outbound, ()> {
         let mut stream = self.lock().take().ok_or(())?;
+        if self.gave_up() {
+            stream.break_off(code::REQUEST_CANCELLED);
+            return Err(());
+        }
         let frame = head::frame(Some(head.status), head.fields, head.left_out, |section| {
             if let Some(length) = head.length {
                 let mut digits = itoa::Buffer::new();

@@ -81,7 +81,7 @@ async fn serve(
     let is_early = frames.is_early();
     let limits = listener.settings.limits;
     let bounds = (limits.header_bytes, limits.header_count);
-    let mut inbound = Inbound::new(frames, peer.clone(), &fields, bounds);
+    let mut inbound = Inbound::new(frames, peer.clone(), &fields, bounds, turn.link.giving_up());
     let arrived = match arrive(&head, fields, &listener, turn) {
         // RFC 8470 §5.2: it may be a replay.
         Ok(arrived) if is_early && !is_safe(&arrived) => Err(Error::new(Kind::TooEarly)),

@@ -38,7 +38,10 @@ pub(super) fn decode(
     if reader.integer(8)?.1 != 0 {
         return Err(Fault::Broken);
     }
-    reader.integer(7)?;
+    // §4.5.1.2: a base before the table's begin.
+    if reader.integer(7)?.0 != 0 {
+        return Err(Fault::Broken);
+    }
     let (mut names, mut values) = (Vec::new(), Vec::new());
     let mut left = most;
     while let Some(&first) = reader.rest.first() {
