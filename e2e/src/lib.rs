@@ -5,6 +5,7 @@
 
 pub mod captured;
 pub mod certs;
+pub mod chromium;
 pub mod client;
 pub mod corpus;
 pub mod dns;

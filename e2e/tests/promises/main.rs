@@ -5,6 +5,7 @@ mod access_log;
 mod admin;
 mod avx_gateway;
 mod balancing;
+mod browser;
 mod built_in;
 mod cache;
 mod cache_conformance;
