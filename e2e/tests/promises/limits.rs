@@ -38,6 +38,23 @@ async fn head_bytes() {
     assert!(endpoint.seen().iter().all(|seen| seen.header("x-large").len() <= 20_000));
 }
 
+/// Heads that HTTP/2's library answers by itself are counted, each once; those it takes are not.
+#[tokio::test]
+async fn what_the_library_refuses_is_counted() {
+    let endpoint = Endpoint::named("a").await;
+    let gateway = with("", &endpoint).await;
+    let mut client = Client::h2(gateway.addr()).await;
+    let sized = |bytes| Request::get("/").header("x-large", "v".repeat(bytes)).body(empty()).unwrap();
+    for (bytes, expected) in [(10, 200), (40_000, 431), (20_000, 200), (60_000, 431), (10, 200)] {
+        assert_eq!(client.fetch(sized(bytes)).await.status, expected, "{bytes} bytes");
+    }
+    let refused =
+        async || gateway.metrics().await.sum("gateway_connections_refused_total", &[("reason", "http2")]);
+    within(LONG, "both to be counted", || async { refused().await == 2.0 }).await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(refused().await, 2.0);
+}
+
 /// More fields than allowed: 431.
 #[tokio::test]
 async fn head_fields() {

@@ -27,6 +27,10 @@ use crate::{
 const PREFACE: usize = 24;
 /// A frame's header.
 const HEADER: usize = 9;
+/// Types of frames (RFC 9113 §6), and the flag that ends a head.
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
 
 /// What the connection's task sees of its meter.
 #[derive(Debug, Default)]
@@ -37,6 +41,8 @@ pub(super) struct Meter {
     written: AtomicU64,
     /// Requests taken, ever.
     requests: AtomicU64,
+    /// Heads of new streams that came whole, ever.
+    heads: AtomicU64,
 }
 
 impl Meter {
@@ -46,6 +52,11 @@ impl Meter {
 
     pub(super) fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// Heads that came whole and became no request, or have not yet.
+    pub(super) fn refused(&self) -> u64 {
+        self.heads.load(Relaxed).saturating_sub(self.requests.load(Relaxed))
     }
 
     /// A head became a request.
@@ -73,12 +84,19 @@ struct Frames {
     skip: usize,
     header: [u8; HEADER],
     have: usize,
+    /// The newest stream's number.
+    newest: u32,
+    /// The head under way begins a stream; and the frame under way ends it.
+    is_new: bool,
+    is_last: bool,
+    /// Heads that began a stream and have come whole.
+    heads: u64,
 }
 
 impl<IO> Metered<IO> {
     /// `streams` may be open at once.
     pub(super) fn new(io: IO, clock: Arc<Clock>, meter: Arc<Meter>, streams: u32) -> Metered<IO> {
-        let frames = Frames { skip: PREFACE, header: [0; HEADER], have: 0 };
+        let frames = Frames::new();
         let spent = Spent::new(clock.now_ms());
         Metered { io, clock, meter, frames, spent, unserved: UNSERVED + u64::from(streams) }
     }
@@ -95,6 +113,7 @@ impl<IO> Metered<IO> {
             3 => spent.resets += 1,
             _ => spent.control += 1,
         });
+        self.meter.heads.store(self.frames.heads, Relaxed);
         if spent.is_over(written) || spent.unserved(requests) > self.unserved {
             self.meter.over.store(true, Relaxed);
         }
@@ -102,11 +121,33 @@ impl<IO> Metered<IO> {
 }
 
 impl Frames {
+    fn new() -> Frames {
+        let header = [0; HEADER];
+        Frames { skip: PREFACE, header, have: 0, newest: 0, is_new: false, is_last: false, heads: 0 }
+    }
+
+    /// A frame begins that may be (of) a head.
+    fn begin(&mut self, kind: u8, flags: u8, stream: u32) {
+        match kind {
+            // Another one on the same stream is its trailers.
+            HEADERS => {
+                self.is_new = stream > self.newest;
+                self.newest = self.newest.max(stream);
+            }
+            CONTINUATION => {}
+            _ => return,
+        }
+        self.is_last = self.is_new && flags & END_HEADERS != 0;
+    }
+
     fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8)) {
         loop {
             let passed = self.skip.min(bytes.len());
             self.skip -= passed;
             bytes = bytes.get(passed..).unwrap_or_default();
+            if self.skip == 0 && std::mem::take(&mut self.is_last) {
+                self.heads += 1;
+            }
             let taken = (HEADER - self.have).min(bytes.len());
             let (part, rest) = bytes.split_at(taken);
             if let Some(room) = self.header.get_mut(self.have..self.have + taken) {
@@ -117,10 +158,11 @@ impl Frames {
             if self.have < HEADER {
                 return;
             }
-            // RFC 9113 §4.1: 24 bits of length, 8 of type.
-            let [a, b, c, kind, ..] = self.header;
+            // RFC 9113 §4.1: 24 bits of length, 8 of type, 8 of flags, a reserved one and 31 of the stream.
+            let [a, b, c, kind, flags, stream @ ..] = self.header;
             self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
             self.have = 0;
+            self.begin(kind, flags, u32::from_be_bytes(stream) & 0x7fff_ffff);
             seen(kind);
         }
     }
@@ -196,10 +238,44 @@ mod tests {
             bytes.extend(frame(*kind, index * 97 % 400));
         }
         for size in [1, 2, 3, 8, 9, 10, 64, bytes.len()] {
-            let mut frames = Frames { skip: PREFACE, header: [0; HEADER], have: 0 };
+            let mut frames = Frames::new();
             let mut seen = Vec::new();
             bytes.chunks(size).for_each(|part| frames.scan(part, |kind| seen.push(kind)));
             assert_eq!(seen, kinds, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn heads_of_new_streams_are_counted_when_they_are_whole() {
+        let head = |kind, flags, stream| {
+            let mut bytes = frame(kind, 20);
+            (bytes[4], bytes[8]) = (flags, stream);
+            bytes
+        };
+        let parts = [
+            vec![0xff; PREFACE],
+            head(HEADERS, END_HEADERS, 1),
+            head(0, END_HEADERS, 1),
+            // Trailers.
+            head(HEADERS, END_HEADERS | 1, 1),
+            head(HEADERS, 0, 3),
+            head(CONTINUATION, 0, 3),
+            head(CONTINUATION, END_HEADERS, 3),
+            head(HEADERS, 0, 3),
+            head(CONTINUATION, END_HEADERS, 3),
+            head(HEADERS, END_HEADERS, 9),
+        ];
+        let counts = [0, 1, 1, 1, 1, 1, 2, 2, 2, 3];
+        for size in [1, 7, 64] {
+            let (mut frames, mut before) = (Frames::new(), 0);
+            for (part, expected) in parts.iter().zip(counts) {
+                let (last, most) = part.split_last().unwrap();
+                most.chunks(size).for_each(|part| frames.scan(part, |_| {}));
+                assert_eq!(frames.heads, before, "one byte is missing");
+                frames.scan(&[*last], |_| {});
+                assert_eq!(frames.heads, expected);
+                before = expected;
+            }
         }
     }
 }

@@ -82,6 +82,7 @@ where
         timeouts,
         born_ms,
         requests: 0,
+        refused: 0,
         state: State::Fresh,
         written: 0,
         is_leaving: false,
@@ -122,6 +123,8 @@ struct Server<IO> {
     timeouts: ListenerTimeouts,
     born_ms: u64,
     requests: u64,
+    /// Heads that `h2` refused, as far as they are counted.
+    refused: u64,
     state: State,
     /// Bytes written when the deadline was armed.
     written: u64,
@@ -178,6 +181,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                         Poll::Ready(Err(_)) => return Poll::Ready(()),
                         drained => drained.is_ready(),
                     };
+                    if is_flushed {
+                        self.count_refused();
+                    }
                     match ready!(self.poll_deadline(cx, is_flushed)) {
                         State::Idle => self.leave(),
                         _ => return Poll::Ready(()),
@@ -185,6 +191,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Server<IO> {
                 }
             }
         }
+    }
+
+    /// Counts what `h2` refused by itself: heads that are too large or malformed, streams beyond those allowed. It tells
+    /// nobody but the client; yet when it waits and all is written, every head that came was taken or refused.
+    fn count_refused(&mut self) {
+        let refused = self.meter.refused();
+        if refused <= self.refused {
+            return;
+        }
+        let news = refused - std::mem::replace(&mut self.refused, refused);
+        if let Some(listener) = listener(&self.shared.worker, &self.shared.connection) {
+            (0..news).for_each(|_| listener.metrics.refused("http2"));
+        }
+        tracing::debug!(peer = %self.shared.connection.peer, heads = news, "HTTP/2: refused before they were requests");
     }
 
     /// Starts a stream.
