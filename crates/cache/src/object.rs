@@ -181,6 +181,18 @@ impl Object {
         self.freshened(self.variant(), fields, times)
     }
 
+    /// The same head, for a body that is kept elsewhere.
+    #[must_use]
+    pub fn without_body(&self) -> Object {
+        Object { body: Bytes::new(), ..self.clone() }
+    }
+
+    /// The same head with this body, which must be the one that belongs to it.
+    #[must_use]
+    pub fn with_body(self, body: Bytes) -> Object {
+        Object { body, ..self }
+    }
+
     /// As bytes, for stores that keep bytes: with a checksum, so that what was cut or damaged is not taken for whole.
     pub fn encode(&self) -> Vec<u8> {
         let times = &self.times;
@@ -254,7 +266,7 @@ const MAGIC: &[u8] = b"PCACHE01";
 const HEADER: usize = 8 + 2 + 2 + 8 + 9 * 4 + 8;
 
 /// FNV-1a over words of eight bytes: finds damage, not malice.
-fn checksum(parts: &[&[u8]]) -> u64 {
+pub fn checksum(parts: &[&[u8]]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
     for part in parts {

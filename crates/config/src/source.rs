@@ -15,6 +15,11 @@ pub trait Files {
     fn append(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
+
+    /// Whether files could be made, read and removed in a folder. Nothing is made or written.
+    fn folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Longest file read: certificates, error pages, the configuration itself.
@@ -55,6 +60,14 @@ impl Files for Disk {
             Err(error) => Err(error),
         }
     }
+
+    fn folder(&self, path: &Path) -> io::Result<()> {
+        use rustix::fs::{Access, access};
+        if !std::fs::metadata(path)?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "is no directory"));
+        }
+        Ok(access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?)
+    }
 }
 
 /// Remembers what was read, so that somebody can watch those files.
@@ -85,5 +98,9 @@ impl Files for Remembered<'_> {
 
     fn append(&self, path: &Path) -> io::Result<()> {
         self.files.append(path)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<()> {
+        self.files.folder(path)
     }
 }

@@ -194,6 +194,9 @@ impl App {
             // It waits for the disk, for two seconds at most.
             let _ = tokio::task::spawn_blocking(move || log.flush()).await;
         }
+        if let Some(tiers) = self.process.data.runtime().and_then(|runtime| runtime.tiers.clone()) {
+            let _ = tokio::task::spawn_blocking(move || tiers.settle(Duration::from_secs(2))).await;
+        }
         cut
     }
 }

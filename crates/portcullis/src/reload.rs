@@ -381,6 +381,7 @@ fn swap(
     let runtime =
         compiled.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let runtime = Arc::new(runtime);
+    runtime.start_disks();
     process.data.apply(runtime.clone()).map_err(|error| vec![error.to_string()])?;
     process.metrics.rebucket(&runtime.model.metrics.buckets);
     Ok(Running { runtime, access_log, stores })

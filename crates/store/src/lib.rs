@@ -59,8 +59,9 @@ pub fn pretended(settings: &BTreeMap<Name, model::Store>) -> Stores {
     for (name, settings) in settings {
         // What is not asked does not connect, and TLS is judged with its files.
         let mut plain = settings.clone();
-        let StoreKind::Redis(redis) = &mut plain.kind;
-        redis.tls = None;
+        if let StoreKind::Redis(redis) = &mut plain.kind {
+            redis.tls = None;
+        }
         let around = Around { keep: &keep, meters: &meters, tls: &|_| Err(String::new()) };
         if let Ok(store) = one(&plain, &around) {
             stores.insert(name.clone(), store);
@@ -75,6 +76,8 @@ fn one(settings: &model::Store, around: &Around<'_>) -> Result<Store, String> {
             let store = Redis::kept(&settings.name, redis, around)?;
             Ok(Store { counters: Some(store.clone()), blobs: Some(store) })
         }
+        // Of one gateway alone, and nothing but the cache's: it is made there.
+        StoreKind::Disk(_) => Ok(Store::default()),
     }
 }
 

@@ -9,6 +9,7 @@ mod browser;
 mod built_in;
 mod cache;
 mod cache_conformance;
+mod cache_disk;
 mod cache_shared;
 mod cache_sharing;
 mod chaos;

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use portcullis_core::{Answer, Error};
-use portcullis_proxy::forward::cache::Purge;
+use portcullis_proxy::forward::cache::{DiskFilled, Purge};
 use serde_json::{Value, json};
 
 use super::{NAME, View};
@@ -12,6 +12,8 @@ use crate::reply;
 pub(super) fn document(view: &View) -> Value {
     let settings = &view.runtime.model.cache;
     let filled = view.runtime.stock.as_ref().map(|stock| stock.filled()).unwrap_or_default();
+    let disks = view.runtime.tiers.iter().flat_map(|tiers| tiers.disks());
+    let disks: Vec<Value> = disks.map(|disk| of_disk(&disk.filled())).collect();
     json!({
         "enabled": view.runtime.stock.is_some(),
         "capacity_bytes": settings.memory,
@@ -22,6 +24,21 @@ pub(super) fn document(view: &View) -> Value {
         "evicted": filled.evicted,
         "purged": filled.purged,
         "invalidated": filled.invalidated,
+        "stores": settings.stores,
+        "disk": disks.first(),
+    })
+}
+
+fn of_disk(filled: &DiskFilled) -> Value {
+    json!({
+        "up": filled.up,
+        "complete": filled.known,
+        "capacity_bytes": filled.capacity,
+        "entries": filled.entries,
+        "bytes": filled.bytes,
+        "hits": filled.hits,
+        "evicted": filled.evicted,
+        "errors": filled.errors,
     })
 }
 
@@ -35,18 +52,19 @@ pub(super) async fn purge(view: View, query: Option<&str>) -> Result<Answer, Err
             return reply::json(StatusCode::UNPROCESSABLE_ENTITY, NAME, &told);
         }
     };
-    // First what is on its way, then the shared store, then memory: so nothing comes back from one into the other.
+    // First what is on its way, then what stands behind memory, then memory, and again what is on its way: so nothing comes
+    // back from one into the other.
     if let Some(stock) = &view.runtime.stock {
         stock.epochs.purged(&purge);
     }
-    let shared = match &view.runtime.far {
-        Some(far) => far.purge(&purge).await,
+    let behind = match &view.runtime.tiers {
+        Some(tiers) => tiers.purge(&purge).await,
         None => 0,
     };
     reply::aside(move || {
         // It looks at everything that is stored.
         let purged = view.runtime.stock.as_ref().map_or(0, |stock| stock.purge(&purge));
-        let told = json!({ "ok": true, "purged": purged.max(shared), "problem": null });
+        let told = json!({ "ok": true, "purged": purged.max(behind), "problem": null });
         reply::json(StatusCode::OK, NAME, &told)
     })
     .await

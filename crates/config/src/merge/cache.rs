@@ -29,17 +29,18 @@ impl Merger<'_> {
         let memory = defaults::first([&written.memory], Size(standard.memory)).0;
         let most = Size(standard.max_object.min(memory / 4));
         let max_object = defaults::first([&written.max_object], most).0;
-        let store = CacheStore { memory, max_object, store: written.store.as_deref().map(shared) };
+        let names: &[String] = written.store.as_ref().map_or(&[], |names| &names.0);
+        let store =
+            CacheStore { memory, max_object, stores: names.iter().map(|name| shared(name)).collect() };
         let Some(source) = main else { return store };
         let path = Path::root().key("cache");
-        if let Some(name) = written.store.as_deref().filter(|name| !source.written.stores.contains_key(*name))
-        {
-            let known: Vec<&str> = source.written.stores.keys().map(String::as_str).collect();
-            let help = suggestion(name, known, "stores");
+        let known: Vec<&str> = source.written.stores.keys().map(String::as_str).collect();
+        for name in names.iter().filter(|name| !source.written.stores.contains_key(*name)) {
+            let help = suggestion(name, known.iter().copied(), "stores");
             let message = format!("there is no store `{name}`");
             self.error(source, &path.key("store"), Code::BadValue, message, help);
         }
-        if memory < 1 << 20 {
+        if memory < 1_000_000 {
             let help = "at least 1MB; to switch a cache off, write cache = false at the route";
             self.error(source, &path.key("memory"), Code::BadValue, "`memory` holds nothing worth it", help);
         } else if store.max_object > memory / 4 {

@@ -21,6 +21,7 @@ pub(super) const DNS_MAX_TTL: Duration = Duration::from_secs(300);
 pub(super) const STORE_CONNECT: Duration = Duration::from_secs(2);
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) const STORE_PREFIX: &str = "portcullis:";
+pub(super) const STORE_DISK: u64 = 1 << 30;
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 pub(super) const UPGRADE: Duration = Duration::from_secs(30);
 /// How the gateway calls itself.

@@ -4,9 +4,12 @@ use super::{Merger, Source, defaults, shared};
 use crate::{
     diagnostic::{Code, Finding},
     document::Path,
-    model::{RedisStore, Store, StoreKind},
-    written,
+    model::{DiskStore, RedisStore, Store, StoreKind},
+    written::{self, literal::Size},
 };
+
+/// Bytes that a disk must have for a store.
+const SMALLEST: u64 = 16_000_000;
 
 impl Merger<'_> {
     pub(super) fn stores(&mut self) {
@@ -20,12 +23,18 @@ impl Merger<'_> {
     }
 
     fn store(&mut self, source: &Source, path: &Path, written: &written::Store) -> Option<StoreKind> {
-        match &written.redis {
-            Some(redis) => self.redis(source, &path.key("redis"), &redis.0).map(StoreKind::Redis),
-            None => {
+        match (&written.redis, &written.disk) {
+            (Some(redis), None) => self.redis(source, &path.key("redis"), &redis.0).map(StoreKind::Redis),
+            (None, Some(disk)) => self.disk(source, &path.key("disk"), &disk.0).map(StoreKind::Disk),
+            (Some(_), Some(_)) => {
+                let help = "make two stores of it, and name both: store = [\"near\", \"shared\"]";
+                self.error(source, &path.key("disk"), Code::Conflict, "a store is one thing, not two", help);
+                None
+            }
+            (None, None) => {
                 if !source.broken(path) {
                     let finding = Finding::error(Code::MissingKey, "a store without a kind");
-                    let help = "say what it is: redis = \"redis://127.0.0.1:6379/0\"";
+                    let help = "say what it is: redis = \"redis://127.0.0.1:6379/0\", or disk = \"/var/cache/portcullis\"";
                     self.note_key(source, path, finding.help(help));
                 }
                 None
@@ -72,6 +81,37 @@ impl Merger<'_> {
             connect_timeout,
             timeout,
         })
+    }
+
+    fn disk(&mut self, source: &Source, path: &Path, written: &written::Disk) -> Option<DiskStore> {
+        let Some(folder) = &written.folder else {
+            if !source.broken(path) {
+                let finding = Finding::error(Code::MissingKey, "a store on a disk without `folder`");
+                self.note_key(source, path, finding.help("add folder = \"/var/cache/portcullis\""));
+            }
+            return None;
+        };
+        if folder.as_os_str().is_empty() {
+            let help = "write a path such as /var/cache/portcullis";
+            self.error(source, &path.key("folder"), Code::BadValue, "the folder has no name", help);
+            return None;
+        }
+        let size = defaults::first([&written.size], Size(defaults::STORE_DISK)).0;
+        if size < SMALLEST {
+            self.error(
+                source,
+                &path.key("size"),
+                Code::BadValue,
+                "`size` holds nothing worth it",
+                "at least 16MB",
+            );
+        }
+        let timeout = defaults::first([&written.timeout], defaults::STORE_TIMEOUT);
+        if timeout.is_zero() {
+            let message = "`timeout` of 0 would give up before asking";
+            self.error(source, &path.key("timeout"), Code::BadValue, message, "write a time such as 100ms");
+        }
+        Some(DiskStore { folder: source.file(folder), size, timeout })
     }
 
     fn said_twice(&mut self, source: &Source, path: &Path, key: &str, twice: bool) {

@@ -14,14 +14,14 @@ pub struct CacheStore {
     pub memory: u64,
     /// Largest body kept.
     pub max_object: u64,
-    /// Keeps answers too, for all who share it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<Name>,
+    /// Keep answers too, behind memory: asked in this order.
+    #[serde(rename = "store", skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<Name>,
 }
 
 impl Default for CacheStore {
     fn default() -> CacheStore {
-        CacheStore { memory: 128 << 20, max_object: 8 << 20, store: None }
+        CacheStore { memory: 128 << 20, max_object: 8 << 20, stores: Vec::new() }
     }
 }
 

@@ -43,7 +43,7 @@ pub use service::{
     Sticky, Strategy, UpstreamHttp, UpstreamTls,
 };
 pub use split::{Share, Split};
-pub use store::{RedisStore, Store, StoreKind};
+pub use store::{DiskStore, RedisStore, Store, StoreKind};
 
 /// A qualified name, `name@provider` (`users@file`). Two names are the same object exactly when they are equal.
 pub type Name = Arc<str>;

@@ -1,6 +1,6 @@
-//! Stores: where several gateways share counters and answers.
+//! Stores: where several gateways share counters and answers, or one keeps answers on a disk.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
@@ -24,6 +24,30 @@ pub struct Store {
 pub enum StoreKind {
     /// A Redis server.
     Redis(RedisStore),
+    /// A folder on a disk of this machine.
+    Disk(DiskStore),
+}
+
+impl StoreKind {
+    /// What it is called where it is written.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            StoreKind::Redis(_) => "redis",
+            StoreKind::Disk(_) => "disk",
+        }
+    }
+}
+
+/// A folder on a disk of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskStore {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Bytes that it may take. Default 1 GB.
+    pub size: u64,
+    /// For a look-up. Default 100 ms.
+    #[serde(serialize_with = "human::time")]
+    pub timeout: Duration,
 }
 
 /// A Redis server.

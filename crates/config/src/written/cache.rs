@@ -17,9 +17,9 @@ use crate::scalar::Problem;
 pub struct CacheStore {
     /// How much memory it may take. Default 128 MB.
     pub memory: Option<Lit<Size>>,
-    /// Name of a store (`[stores.NAME]`) that keeps answers too: shared by all gateways that use it, and asked when memory
-    /// has none. Default: none.
-    pub store: Option<String>,
+    /// Names of stores (`[stores.NAME]`) that keep answers too, asked in this order when memory has none: at most one on a
+    /// disk, which survives a restart, and one in Redis, which is shared by all gateways that use it. Default: none.
+    pub store: Option<OneOrMany<String>>,
     /// The largest body that is kept. Default 8 MB, or a quarter of `memory` when that is less.
     pub max_object: Option<Lit<Size>>,
 }

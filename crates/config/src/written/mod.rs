@@ -52,7 +52,7 @@ pub use route::{Condition, Route};
 pub use server::Server;
 pub use service::{Endpoint, Pool, Service, Sticky, WeightBy};
 pub use split::{Share, Split};
-pub use store::{Redis, RedisUrl, Store};
+pub use store::{Disk, Redis, RedisUrl, Store};
 pub use strategy::{Hash, NamedStrategy, Strategy};
 pub use switches::{RateLimiting, Switches};
 pub use timeouts::{ListenerTimeouts, RouteTimeouts, ServiceTimeouts, Timeouts};

@@ -5,18 +5,48 @@ use std::{path::PathBuf, time::Duration};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::{Lit, OrTable, UpstreamTls, literal::Literal};
+use super::{
+    Lit, OrTable, UpstreamTls,
+    literal::{Literal, Size},
+};
 use crate::{
     model::EndpointAddress,
     scalar::{self, Problem},
 };
 
-/// Where several gateways share counters and answers. A table with exactly one key, its kind.
+/// Where several gateways share counters and answers, or one keeps answers on a disk. A table with exactly one key, its kind.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// A Redis server, or one that speaks its protocol (Valkey, KeyDB). A text is its URL.
     pub redis: Option<OrTable<Redis>>,
+    /// A folder on a disk of this machine, where the cache keeps answers over a restart. A text is its path.
+    pub disk: Option<OrTable<Disk>>,
+}
+
+/// A folder on a disk of this machine.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The folder: it must be there, writable, and used by nothing else. Relative paths start at the configuration's
+    /// directory.
+    pub folder: Option<PathBuf>,
+    /// How much of the disk it may take. What was not asked for lately goes when room is needed. Default 1 GB.
+    pub size: Option<Lit<Size>>,
+    /// How long the disk is waited for before a request goes on without it. Default 100 ms.
+    pub timeout: Option<Lit<Duration>>,
+}
+
+impl Literal for Disk {
+    const EXPECTED: &'static str = "the path of a folder such as \"/var/cache/portcullis\"";
+
+    fn text(text: &str) -> Result<Self, Problem> {
+        Ok(Disk { folder: Some(PathBuf::from(text)), ..Disk::default() })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "title": "path of a folder", "examples": ["/var/cache/portcullis"] })
+    }
 }
 
 /// A Redis server.

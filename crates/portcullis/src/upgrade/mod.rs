@@ -192,6 +192,10 @@ impl Shared {
         // Before anybody is told: whoever then connects reaches the new process.
         if let Some(data) = self.data.upgrade() {
             data.leave(&taken);
+            // Folders are used by one process at a time.
+            if let Some(tiers) = data.runtime().and_then(|runtime| runtime.tiers.clone()) {
+                tiers.leave();
+            }
         }
         tracing::info!(pid, version, ?took, "the new process serves");
         self.tell(|notify| notify.handed_over(pid.unwrap_or_default(), &version));

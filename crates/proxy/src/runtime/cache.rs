@@ -7,10 +7,13 @@ use portcullis_cache::{
     pattern::Pattern,
     policy::{KeyParts, QueryParts},
 };
-use portcullis_config::model::{self, Name};
+use portcullis_config::model::{self, Name, StoreKind};
 
-use super::compile::Compiler;
-use crate::forward::cache::{Far, RouteCache, Stock};
+use super::{
+    Runtime,
+    compile::{Compiler, Parts},
+};
+use crate::forward::cache::{Disk, Far, RouteCache, Stock, Tier, Tiers};
 
 impl Compiler<'_> {
     /// The cache of a route: as it says, or else as its service does.
@@ -28,9 +31,9 @@ impl Compiler<'_> {
             stock
         });
         let stock = stock.clone();
-        let far = self.far(&stock);
+        let tiers = self.tiers(&stock);
         Some(Arc::new(RouteCache {
-            far,
+            tiers,
             policy: policy(settings, store.max_object, of),
             stock,
             metrics: self.parts.metrics.cache(&super::compile::path_label(route)),
@@ -39,19 +42,44 @@ impl Compiler<'_> {
         }))
     }
 
-    /// The shared store, where there is one: one for all routes.
-    fn far(&mut self, stock: &Stock) -> Option<Arc<Far>> {
-        let name = self.model.cache.store.as_ref()?;
-        if self.far.is_none() {
-            match self.parts.stores.get(name).and_then(|store| store.blobs.clone()) {
-                Some(blobs) => {
-                    let largest = self.model.cache.max_object;
-                    self.far = Some(Arc::new(Far::new(blobs, stock.far.clone(), largest)));
-                }
-                None => self.problem("cache", format!("no store \"{name}\" that keeps answers")),
-            }
+    /// What stands behind memory: the same for all routes.
+    fn tiers(&mut self, stock: &Stock) -> Arc<Tiers> {
+        if let Some(tiers) = &self.tiers {
+            return tiers.clone();
         }
-        self.far.clone()
+        let names = self.model.cache.stores.clone();
+        let tiers = names.iter().filter_map(|name| self.tier(name, stock)).collect();
+        self.tiers.insert(Arc::new(Tiers::new(tiers))).clone()
+    }
+
+    fn tier(&mut self, name: &Name, stock: &Stock) -> Option<Tier> {
+        let known = self.model.stores.get(name);
+        if let Some(model::Store { kind: StoreKind::Disk(settings), .. }) = known {
+            let Parts { keep, metrics, .. } = self.parts;
+            let identity = format!("{name} {}", settings.folder.display());
+            let disk = keep.get("disk", &identity, || Disk::new(name, &settings.folder, &metrics.meters));
+            return Some(Tier::Disk(disk));
+        }
+        let blobs = self.parts.stores.get(name).and_then(|store| store.blobs.clone());
+        if blobs.is_none() {
+            self.problem("cache", format!("no store \"{name}\" that keeps answers"));
+        }
+        let largest = self.model.cache.max_object;
+        Some(Tier::Far(Arc::new(Far::new(blobs?, stock.far.clone(), largest))))
+    }
+}
+
+impl Runtime {
+    /// Begins to use the disks of this configuration. To be called when nothing can go wrong any more, from a thread that
+    /// may wait.
+    pub fn start_disks(&self) {
+        let Some(tiers) = &self.tiers else { return };
+        let settings =
+            self.model.cache.stores.iter().filter_map(|name| match &self.model.stores.get(name)?.kind {
+                StoreKind::Disk(settings) => Some(settings),
+                StoreKind::Redis(_) => None,
+            });
+        tiers.disks().zip(settings).for_each(|(disk, settings)| disk.start(settings));
     }
 }
 

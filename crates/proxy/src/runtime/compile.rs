@@ -28,7 +28,7 @@ use crate::{
     balance::{self, KeyOf, Place, Sticky, stable_hash},
     dns::{Named, Resolver},
     forward::{
-        cache::{Far, Stock},
+        cache::{Stock, Tiers},
         upstream::{Pools, Upstream, Where},
     },
     health::{self, Passive},
@@ -86,7 +86,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         resolver,
         names: BTreeMap::new(),
         stock: None,
-        far: None,
+        tiers: None,
         problems: Vec::new(),
     };
     let middlewares = compiler.middlewares();
@@ -111,7 +111,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         services: Arc::new(services),
         names,
         stock: compiler.stock,
-        far: compiler.far,
+        tiers: compiler.tiers,
         model,
     })
 }
@@ -122,7 +122,7 @@ pub(super) struct Compiler<'a> {
     resolver: Arc<Resolver>,
     names: BTreeMap<Arc<str>, Arc<Named>>,
     pub(super) stock: Option<Arc<Stock>>,
-    pub(super) far: Option<Arc<Far>>,
+    pub(super) tiers: Option<Arc<Tiers>>,
     problems: Vec<Problem>,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     dns::Named,
     forward::{
         budget::Allowance,
-        cache::{Far, RouteCache, Stock},
+        cache::{RouteCache, Stock, Tiers},
         careful::Policies,
         split::Split,
         upstream::Upstream,
@@ -52,8 +52,8 @@ pub struct Runtime {
     pub access_log: Option<Arc<AccessLog>>,
     /// What is cached, where something may be.
     pub stock: Option<Arc<Stock>>,
-    /// The store that gateways share for it.
-    pub far: Option<Arc<Far>>,
+    /// What stands behind the memory for it.
+    pub tiers: Option<Arc<Tiers>>,
     /// All counters of the process.
     pub metrics: Arc<Metrics>,
 }

@@ -185,7 +185,7 @@ fn name(key: &[u8], variant: &[u8]) -> String {
 }
 
 /// For how long it is of use: while fresh, while it may be used stale, and while it can be confirmed.
-fn lifetime(object: &Object, now: Seconds) -> Option<Duration> {
+pub(super) fn lifetime(object: &Object, now: Seconds) -> Option<Duration> {
     let times = &object.times;
     let confirmable = object.get("etag").next().or_else(|| object.get("last-modified").next()).is_some();
     let stale = times.stale_while_revalidate.max(times.stale_if_error);

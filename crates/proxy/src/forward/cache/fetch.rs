@@ -122,7 +122,7 @@ impl Fetch {
 
     /// Fetches.
     pub async fn run(mut self) {
-        if self.is_far().await {
+        if self.is_behind().await {
             return;
         }
         let asks_for_news = match &self.stale {
@@ -154,25 +154,41 @@ impl Fetch {
         }
     }
 
-    /// Is it in the store that gateways share? What is there and stale is asked news of.
-    async fn is_far(&mut self) -> bool {
-        let Some(far) = self.cache.far.clone().filter(|_| self.stale.is_none()) else { return false };
-        let Some(object) = far.find(&self.key, &self.asked.fields).await else { return false };
-        let fields = object.fields();
-        let entry = Arc::new(self.entry(object, &fields));
-        let times = &entry.object.times;
+    /// Does it stand behind memory? What does and is stale is asked news of.
+    async fn is_behind(&mut self) -> bool {
+        let cache = self.cache.clone();
+        if self.stale.is_some() || cache.tiers.is_empty() {
+            return false;
+        }
+        let found = cache.tiers.find(&self.key, &self.asked.fields, self.mark.by_path).await;
+        let Some(found) = found else { return false };
+        let entry = Arc::new(Entry::found(&found, self.mark));
         let now = date::now();
-        if judge(times, &self.directives, now) != Verdict::Fresh {
+        let verdict = judge(&entry.object.times, &self.directives, now);
+        let flight = &self.flight.flight;
+        let is_refreshed = verdict == Verdict::WhileRevalidate;
+        entry.refreshing.store(is_refreshed, Relaxed);
+        let vary = entry.vary();
+        let stored = cache.stock.keep(&entry, &vary);
+        if verdict == Verdict::Revalidate {
             // Where the service fails, those who ask next find it too.
-            self.cache.stock.keep(&entry, &entry.vary());
-            self.flight.flight.has_stale(&entry);
+            flight.has_stale(&entry);
             self.stale = Some(entry);
             return false;
         }
-        self.cache.stock.keep(&entry, &entry.vary());
-        let outcome = Outcome::hit(times.ttl(now)).because("store");
-        self.flight.flight.entry(entry, outcome, &self.way);
-        true
+        let outcome = Outcome::hit(entry.object.times.ttl(now)).because(found.detail);
+        flight.entry(entry.clone(), outcome, &self.way);
+        if is_refreshed {
+            // Whoever waited is served; the rest of this task is the refresh.
+            cache.stock.flights.leave(self.flight.place, flight);
+            cache.metrics.refreshed();
+            self.flight.flight = Arc::new(Flight::new(self.mark, &cache.stock.flights.baggage));
+            self.flight.stale = Some(entry.clone());
+            self.stale = Some(entry);
+        } else if stored {
+            cache.tiers.put(&cache.stock, &entry, &vary, Some(&found)).await;
+        }
+        !is_refreshed
     }
 
     /// The origin says that what is stored still is right.
@@ -194,7 +210,7 @@ impl Fetch {
         {
             variant.clear();
             write_variant(&admission.vary, &self.asked.fields, &mut variant);
-            self.cache.stock.forget(stale);
+            self.cache.forget(stale);
         }
         let Some(object) = stale.object.freshened(&variant, &fields, times) else {
             self.flight.flight.failed(incomplete(), &self.way);
@@ -206,7 +222,7 @@ impl Fetch {
             Ok(admission) => self.cache.stock.keep(&entry, &admission.vary),
             Err(refusal) => {
                 // With this head it is for nobody but who asked: the 304 may have brought a cookie of his.
-                self.cache.stock.forget(stale);
+                self.cache.forget(stale);
                 let whole = present(&entry.object, &self.asked.fields, false, received.now);
                 self.flight.flight.alone(whole, outcome.because(refusal.as_str()), &self.way);
                 return None;
@@ -258,7 +274,7 @@ impl Fetch {
         let is_news = !says_nothing(answer.status);
         self.cache.stock.shelf.pass(self.lane, now + if is_news { PASS } else { PASS_ERROR });
         if let Some(stale) = self.stale.as_deref().filter(|_| is_news) {
-            self.cache.stock.forget(stale);
+            self.cache.forget(stale);
             self.cache.stock.shelf.pass(self.lane, now + PASS);
         }
         let outcome = Outcome::forwarded(self.why).because(refusal.as_str());
@@ -317,14 +333,10 @@ impl Fetch {
 /// What was stored in memory, and what it varies by.
 type Kept = Option<(Arc<Entry>, Vec<Box<str>>)>;
 
-/// Gives it to those who share a store.
+/// Keeps it behind memory too.
 async fn share(cache: &RouteCache, kept: Kept) {
-    if let (Some(far), Some((entry, vary))) = (&cache.far, kept) {
-        far.put(&entry, &vary).await;
-        // It may have been purged on its way there, and arrived behind the purge.
-        if !cache.stock.may_keep(&entry) {
-            far.forget(&entry).await;
-        }
+    if let Some((entry, vary)) = kept {
+        cache.tiers.put(&cache.stock, &entry, &vary, None).await;
     }
 }
 

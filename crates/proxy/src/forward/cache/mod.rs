@@ -21,11 +21,16 @@ use portcullis_cache::{
 };
 use portcullis_core::{Answer, Error, Exchange, Known};
 
-use self::{epochs::Mark, shelf::Found, stage::Stage};
+use self::{
+    epochs::Mark,
+    shelf::{Entry, Found},
+    stage::Stage,
+};
 use super::{Forward, forward};
 use crate::{observe::CacheMetrics, ticket::Ticket};
 
 mod baggage;
+mod disk;
 pub mod epochs;
 mod far;
 mod fetch;
@@ -36,10 +41,13 @@ mod reader;
 pub mod shelf;
 mod stage;
 mod stock;
+mod tiers;
 
+pub use disk::{Disk, DiskFilled};
 pub use far::{Far, FarCounts};
 pub use purge::Purge;
 pub use stock::Stock;
+pub use tiers::{Tier, Tiers};
 
 /// The cache of one route.
 pub struct RouteCache {
@@ -47,8 +55,8 @@ pub struct RouteCache {
     pub policy: Policy,
     /// Where answers are kept: shared by all routes.
     pub stock: Arc<Stock>,
-    /// The store that gateways share, where there is one.
-    pub far: Option<Arc<Far>>,
+    /// What stands behind memory.
+    pub tiers: Arc<Tiers>,
     /// Counters.
     pub metrics: Arc<CacheMetrics>,
     /// Say `X-Cache: HIT` or `MISS` too.
@@ -102,6 +110,12 @@ impl RouteCache {
             let mark = self.stock.epochs.mark(key.get(..uri).unwrap_or_default(), by_path);
             Look { hash, lane, mark, found: shelf.find(hash, lane, key, fields, now) }
         })
+    }
+
+    /// Throws one answer away.
+    fn forget(&self, entry: &Entry) {
+        self.stock.forget(entry);
+        self.tiers.forget(entry);
     }
 
     /// Counts the outcome and remembers it for the answer's field and the log.
@@ -176,9 +190,7 @@ async fn forward_past(parts: &Forward<'_>, cache: &RouteCache, ticket: &mut Tick
     };
     for uri in invalid {
         cache.stock.invalidate(&uri);
-        if let Some(far) = &cache.far {
-            far.invalidate(&uri).await;
-        }
+        cache.tiers.invalidate(&uri, &cache.stock).await;
     }
     result
 }

@@ -112,6 +112,12 @@ impl Lifecycle<u64, Slot> for Watched {
 }
 
 impl Entry {
+    /// What stood behind memory.
+    pub(super) fn found(found: &super::tiers::Found, mark: Mark) -> Entry {
+        let tags = super::purge::tags(&found.object.fields());
+        Entry { object: found.object.clone(), mark, tags, refreshing: AtomicBool::new(false) }
+    }
+
     /// Names by which it can be purged.
     pub fn tags(&self) -> &[Box<str>] {
         self.tags.as_deref().unwrap_or_default()

@@ -13,6 +13,7 @@ use portcullis_cache::{
     directives::Flag,
     judge,
     judge::{is_failure, may_on_error},
+    key::write_key,
     present::{BY, present},
     status::ON_ERROR,
     validate,
@@ -88,7 +89,15 @@ impl Stage<'_> {
         look: &Look,
         why: Forwarded,
     ) -> Result<Answer, Error> {
-        if self.ask.directives.has(Flag::OnlyIfCached) {
+        let only_stored = self.ask.directives.has(Flag::OnlyIfCached);
+        let is_fetched = !only_stored && !self.ask.is_head && !self.ask.has_range;
+        if !is_fetched
+            && !self.cache.tiers.is_empty()
+            && let Some(answer) = Box::pin(self.behind(ticket, look)).await
+        {
+            return Ok(answer);
+        }
+        if only_stored {
             return Ok(self.nothing_stored(ticket));
         }
         // Answers to HEAD are not stored, and for the sake of a part the whole is not fetched.
@@ -100,6 +109,23 @@ impl Stage<'_> {
             }
             None => self.join(ticket, look, None, why).await,
         }
+    }
+
+    /// What is not to be fetched may still stand behind memory.
+    async fn behind(&self, ticket: &mut Ticket, look: &Look) -> Option<Answer> {
+        let mut key = Vec::with_capacity(128);
+        write_key(&mut key, &ticket.x, &self.cache.policy.key);
+        let found = self.cache.tiers.find(&key, &ticket.x.request.fields, look.mark.by_path).await?;
+        let entry = Arc::new(Entry::found(&found, look.mark));
+        let (stock, times) = (&self.cache.stock, &entry.object.times);
+        let now = date::now();
+        let verdict = judge(times, &self.ask.directives, now);
+        let may = matches!(verdict, Verdict::Fresh | Verdict::Accepted);
+        if !may || !stock.keep(&entry, &entry.vary()) {
+            return None;
+        }
+        let outcome = Outcome::hit(times.ttl(now)).because(found.detail);
+        Some(self.use_entry(ticket, &entry, outcome))
     }
 
     /// Asks for himself. Where that fails, what is stale may do.
@@ -155,7 +181,7 @@ impl Stage<'_> {
             && answer.status == StatusCode::OK
             && !validate::head_agrees(&entry.object, &answer.fields)
         {
-            self.cache.stock.forget(&entry);
+            self.cache.forget(&entry);
         }
         result
     }
