@@ -192,6 +192,34 @@ async fn a_purge_holds_after_a_restart() {
     assert_eq!(app.count(), asked + 5);
 }
 
+/// Keys that leave parameters away: what is stored for several URLs goes with each of them, also when it stood on the disk
+/// alone.
+#[tokio::test]
+async fn keys_for_several_urls() {
+    let (folder, app) = (TempDir::new().unwrap(), counting().await);
+    let text = NEAR.replace("cache = true", "cache.key.ignore_query = \"utm_*\"");
+    let start = || setup(&text, &app, folder.path()).start();
+    let mut one = start().await;
+    for path in ["/a?x=1&utm_s=1", "/b?utm_s=1", "/c?x=1"] {
+        get(&one, path).await;
+    }
+    stored(&one, 3).await;
+    end(&mut one, Signal::KILL).await;
+    let mut two = start().await;
+    assert!(get(&two, "/a?x=1&utm_s=2").await.header(MEMORY).contains("detail=disk"));
+    let post = Request::post("/a?utm_s=9&x=1").header("host", "shop.example").body(full("x")).unwrap();
+    two.send(post).await;
+    let purged = two.admin_post("/api/cache/purge?url=http%3A%2F%2Fshop.example%2Fb%3Futm_s%3D7").await;
+    assert_eq!(purged.json()["purged"], 1, "{}", purged.text());
+    end(&mut two, Signal::KILL).await;
+    let three = start().await;
+    let asked = app.count();
+    for path in ["/a?x=1", "/b", "/c?x=1&utm_s=1"] {
+        get(&three, path).await;
+    }
+    assert_eq!(app.count(), asked + 2, "/c alone was still there");
+}
+
 /// Bits that flipped, a file that was cut, files that are gone, a folder that is gone: misses, counted, told once.
 #[tokio::test]
 async fn whatever_happens_to_the_folder_is_a_miss() {

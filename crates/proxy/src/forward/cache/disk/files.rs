@@ -172,7 +172,7 @@ impl Core {
         for id in gone {
             match fs::remove_file(id.path(&self.root)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    self.trouble(&error, "a file cannot be removed");
+                    self.trouble(&error, "a file cannot be removed, and comes back with a restart");
                 }
                 _ => {}
             }

@@ -18,6 +18,8 @@ pub(super) const CHUNK: usize = 64 * 1024;
 pub(super) const WHOLE: u64 = 64 * 1024;
 /// The same, when only its tail is.
 pub(super) const END: u64 = 4096;
+/// More than a head, or tags and fields that it varies by, ever take: what says so is damaged.
+const MOST: u32 = 1 << 20;
 const MAGIC: &[u8; 8] = b"PCFILE01";
 /// Magic, length of the body, of the head and of what is beside it, checksum.
 const FOOTER: usize = 8 + 8 + 4 + 4 + 8;
@@ -99,7 +101,11 @@ fn footer(end: &Bytes, length: u64) -> Option<u64> {
     }
     let body = u64_at(footer, 8)?;
     let chunks = body.div_ceil(CHUNK as u64).checked_mul(8)?;
-    let rest = u64::from(u32_at(footer, 16)?) + u64::from(u32_at(footer, 20)?) + FOOTER as u64;
+    let (head, beside) = (u32_at(footer, 16)?, u32_at(footer, 20)?);
+    if head.max(beside) > MOST {
+        return None;
+    }
+    let rest = u64::from(head) + u64::from(beside) + FOOTER as u64;
     let tail = chunks.checked_add(rest)?;
     (body.checked_add(tail)? == length).then_some(tail)
 }
@@ -205,6 +211,13 @@ mod tests {
             flipped[cut] ^= 0x20;
             assert!(read(&flipped).is_none(), "flipped at {cut}");
         }
+        // Lengths that are not to be believed are not believed before they cost anything.
+        let mut boasting = vec![0; 3 << 20];
+        let head = (boasting.len() - FOOTER) as u32;
+        boasting.truncate(head as usize);
+        boasting.extend_from_slice(MAGIC);
+        [0_u32, 0, head, 0, 0, 0].iter().for_each(|n| boasting.extend_from_slice(&n.to_le_bytes()));
+        assert_eq!(footer(&Bytes::from(boasting.clone()), boasting.len() as u64), None);
         let large = written(&vec![b'x'; 10 * CHUNK]);
         for at in [0, 1, CHUNK, 9 * CHUNK + 77, 10 * CHUNK, 10 * CHUNK + 60, large.len() - 1] {
             let mut flipped = large.clone();
