@@ -4,11 +4,12 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
     "policies/circuit-breaker.md",
+    "policies/deadlines.md",
     "policies/fallback.md",
     "policies/mirror.md",
     "policies/retries.md",

@@ -17,6 +17,7 @@ mod circuit_breaker;
 mod cli;
 mod concurrency;
 mod config_forms;
+mod deadlines;
 mod dns;
 mod errors;
 mod failing_endpoints;

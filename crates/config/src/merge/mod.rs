@@ -3,6 +3,7 @@
 mod breaker;
 mod cache;
 mod conditions;
+mod deadline;
 mod defaults;
 mod fallback;
 mod globals;

@@ -34,6 +34,7 @@ impl Merger<'_> {
         RoutePolicies {
             retry: written.retry.as_ref().map(|retry| self.route_retry(source, path, &retry.0)),
             fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
+            deadline: self.deadline(source, path, written),
             split: written.split.as_ref().map(|split| self.split(source, path, name, split)),
             mirror: written.mirror.as_ref().and_then(|mirror| self.mirror(source, path, &mirror.0)),
             errors: self.error_statuses(source, path, &written.errors),

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod cache;
+mod deadline;
 mod dns;
 mod fallback;
 mod health;
@@ -26,6 +27,7 @@ use crate::human;
 
 pub use breaker::CircuitBreaker;
 pub use cache::{Cache, CacheKey, CacheStore};
+pub use deadline::{Deadline, DeadlineFrom, TimeUnit};
 pub use dns::Dns;
 pub use fallback::{ERRORS, Fallback, Instead};
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};

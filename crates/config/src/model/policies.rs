@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use super::{CircuitBreaker, Fallback, Mirror, Retry, Split};
+use super::{CircuitBreaker, Deadline, Fallback, Mirror, Retry, Split};
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -29,6 +29,9 @@ pub struct RoutePolicies {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// What clients say of the time they have; `None`: `grpc-timeout` counts, and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Requests that go to other services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,

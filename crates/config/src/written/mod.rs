@@ -4,6 +4,7 @@
 mod admin;
 mod breaker;
 mod cache;
+mod deadline;
 mod dns;
 mod error_page;
 mod fallback;
@@ -35,6 +36,7 @@ use serde::Deserialize;
 pub use admin::Admin;
 pub use breaker::{BreakerScope, CircuitBreaker};
 pub use cache::{Cache, CacheKey, CacheStore};
+pub use deadline::Deadline;
 pub use dns::{Dns, NameServer};
 pub use error_page::ErrorPage;
 pub(crate) use fallback::slug;

@@ -209,11 +209,14 @@ impl<'a> Run<'a> {
             way.attempts += 1;
             self.made += 1;
             self.saved.lend(&mut x.request);
+            if let Some(deadline) = &way.deadline {
+                deadline.tell(&mut x.request, now)?;
+            }
             let result = self.attempt(x, index, now, way).await;
             let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
             service.observe(self.parts.worker.index, index, &result, latency, now);
             if let Some((breaker, permit)) = permit
-                && let Some(outcome) = self.outcome(&result, latency)
+                && let Some(outcome) = self.outcome(&result, latency, way)
             {
                 breaker.observe(self.parts.worker.index, permit, &outcome, now + latency);
             }
@@ -283,12 +286,14 @@ impl<'a> Run<'a> {
     }
 
     /// What an attempt says about the endpoint to its circuit breaker; `None`: nothing.
-    fn outcome(&self, result: &Result<Answer, Error>, latency: Duration) -> Option<Outcome> {
+    fn outcome(&self, result: &Result<Answer, Error>, latency: Duration, way: &Way) -> Option<Outcome> {
+        // How much time clients give is not the endpoint's to answer for.
+        let is_clients_time = way.deadline.as_ref().is_some_and(|deadline| deadline.is_clients);
         let status = match result {
             Ok(answer) => Some(answer.status.as_u16()),
             Err(error) if passive::is_failure(error.kind) => None,
             // The time was over, and it was not the client who took it: nothing of its body had to be waited for.
-            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() => None,
+            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() && !is_clients_time => None,
             Err(_) => return None,
         };
         Some(Outcome { status, latency })
