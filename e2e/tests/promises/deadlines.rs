@@ -119,7 +119,9 @@ async fn a_header_of_ones_own() {
         Request::get(path).header("x-request-timeout", value).body(empty()).unwrap()
     };
     let text = format!("{routes}\n[services.app]\nendpoints = [\"{{app}}\"]\n");
-    let trusting = Setup::new(&text.replace("PROXIES", "")).top("trusted_proxies = [\"127.0.0.1\"]");
+    let listener = "[listeners.web]\naddress = \"127.0.0.1:{port}\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+                    [admin]\naddress = \"127.0.0.1:{admin}\"\n";
+    let trusting = Setup::whole("gateway.toml", &format!("{listener}{text}"));
     let trusting = trusting.set("app", deaf.url()).start().await;
     for (path, value, most) in [("/a", "300", 300), ("/capped", "99999999", 500)] {
         told.lock().unwrap().clear();

@@ -26,6 +26,7 @@ mod floods;
 mod forwarding_fields;
 mod grpc;
 mod health;
+mod hedging;
 mod hostile;
 mod http3;
 mod http3_by_hand;

@@ -37,6 +37,7 @@ fn show(service: &Service) -> Value {
             "statuses": totals.statuses().collect::<BTreeMap<_, _>>(),
             "errors": totals.errors().collect::<BTreeMap<_, _>>(),
             "retries": totals.retries,
+            "hedges": totals.hedges,
             "latency": latency(&totals.duration),
         },
     })

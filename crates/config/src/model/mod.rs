@@ -38,7 +38,7 @@ pub use listener::{
 pub use mirror::Mirror;
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
 pub use policies::{RoutePolicies, ServicePolicies};
-pub use retry::{GrpcCode, Retry, RetryBudget, RetryOn};
+pub use retry::{GrpcCode, Hedge, Retry, RetryBudget, RetryOn};
 pub use route::{Middleware, Route, Target};
 pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,

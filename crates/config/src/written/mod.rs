@@ -49,7 +49,7 @@ pub use literal::{Lit, Literal, OneOrMany, OrTable};
 pub use middleware::{Middleware, MiddlewareUse, Settings};
 pub use mirror::Mirror;
 pub use observe::{AccessLog, Log, Metrics};
-pub use retry::{Backoff, Retry, RetryBudget, RetryCause};
+pub use retry::{Backoff, Hedge, Retry, RetryBudget, RetryCause};
 pub use route::{Condition, Route};
 pub use server::Server;
 pub use service::{Endpoint, Pool, Service, Sticky, WeightBy};

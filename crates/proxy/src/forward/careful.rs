@@ -139,34 +139,6 @@ struct Run<'a> {
     waited: u32,
 }
 
-/// Endpoints that were asked last.
-#[derive(Default)]
-struct Asked {
-    list: [usize; 8],
-    count: usize,
-}
-
-impl Asked {
-    fn note(&mut self, index: usize) {
-        if self.count == self.list.len() {
-            self.list.rotate_left(1);
-            self.count -= 1;
-        }
-        if let Some(slot) = self.list.get_mut(self.count) {
-            *slot = index;
-            self.count += 1;
-        }
-    }
-
-    fn all(&self) -> &[usize] {
-        self.list.get(..self.count).unwrap_or_default()
-    }
-
-    fn last(&self) -> &[usize] {
-        self.all().get(self.count.saturating_sub(1)..).unwrap_or_default()
-    }
-}
-
 /// An endpoint, and the circuit breaker that has to be told how it went.
 type Admitted<'a> = (usize, Option<(&'a Breaker, Permit)>);
 
@@ -180,7 +152,11 @@ enum Next {
     After(Duration),
 }
 
-impl<'a> Run<'a> {
+mod choice;
+mod once;
+mod race;
+
+impl Run<'_> {
     async fn attempts(&mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
         let service: &Service = self.parts.service;
         let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
@@ -212,15 +188,18 @@ impl<'a> Run<'a> {
             if let Some(deadline) = &way.deadline {
                 deadline.tell(&mut x.request, now)?;
             }
-            let result = self.attempt(x, index, now, way).await;
-            let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
-            service.observe(self.parts.worker.index, index, &result, latency, now);
-            if let Some((breaker, permit)) = permit
-                && let Some(outcome) = self.outcome(&result, latency, way)
-            {
-                breaker.observe(self.parts.worker.index, permit, &outcome, now + latency);
-            }
             self.asked.note(index);
+            let (index, result) = match self.late_after(x, bound, now) {
+                Some(delay) => {
+                    let first = race::First { admitted: (index, permit), began: now, delay, key };
+                    self.race(x, way, first).await
+                }
+                None => {
+                    let result = self.attempt(self.parts, x, index, now, way).await;
+                    self.tell((index, permit), &result, way, now);
+                    (index, result)
+                }
+            };
             let wait = match self.judge(x, &result, key) {
                 Next::Done => return self.done(bound, index, result, x),
                 Next::Now => Duration::ZERO,
@@ -233,111 +212,6 @@ impl<'a> Run<'a> {
             last = Some((index, result));
             now = Instant::now();
         }
-    }
-
-    /// An endpoint, and the leave of its circuit breaker.
-    fn admitted(&self, bound: Option<usize>, key: Option<u64>, now: Instant) -> Result<Admitted<'a>, Error> {
-        let Some(breakers) = self.breakers else {
-            return Ok((self.choose(bound, key, &[], now)?, None));
-        };
-        if let Some(whole) = &breakers.whole {
-            let permit = whole.admit(now, fastrand::f64()).map_err(|wait| self.shut(wait))?;
-            return Ok((self.choose(bound, key, &[], now)?, Some((whole, permit))));
-        }
-        let (mut shut, mut soonest): (Vec<usize>, Option<Duration>) = (Vec::new(), None);
-        loop {
-            let index = match (self.choose(bound, key, &shut, now), soonest) {
-                (Ok(index), _) => index,
-                (Err(_), Some(wait)) => return Err(self.shut(wait)),
-                (Err(error), None) => return Err(error),
-            };
-            let Some(breaker) = breakers.each.get(index) else { return Ok((index, None)) };
-            match breaker.admit(now, fastrand::f64()) {
-                Ok(permit) => return Ok((index, Some((breaker, permit)))),
-                Err(wait) => {
-                    shut.push(index);
-                    soonest = Some(soonest.map_or(wait, |known| known.min(wait)));
-                }
-            }
-        }
-    }
-
-    fn shut(&self, wait: Duration) -> Error {
-        Error::because(Kind::CircuitOpen, self.parts.service.name.to_string()).retry_after(wait)
-    }
-
-    /// Another endpoint than those that were asked, else another than the last, else any; but none of these.
-    fn choose(
-        &self,
-        bound: Option<usize>,
-        key: Option<u64>,
-        without: &[usize],
-        now: Instant,
-    ) -> Result<usize, Error> {
-        let service = self.parts.service;
-        let choose = |tried: &[usize]| match without {
-            [] => service.choose(bound, key, tried, now),
-            _ => service.choose(bound, key, &[tried, without].concat(), now),
-        };
-        choose(self.asked.all())
-            .or_else(|| choose(self.asked.last()))
-            .or_else(|| choose(&[]))
-            .ok_or_else(|| nobody(service))
-    }
-
-    /// What an attempt says about the endpoint to its circuit breaker; `None`: nothing.
-    fn outcome(&self, result: &Result<Answer, Error>, latency: Duration, way: &Way) -> Option<Outcome> {
-        // How much time clients give is not the endpoint's to answer for.
-        let is_clients_time = way.deadline.as_ref().is_some_and(|deadline| deadline.is_clients);
-        let status = match result {
-            Ok(answer) => Some(answer.status.as_u16()),
-            Err(error) if passive::is_failure(error.kind) => None,
-            // The time was over, and it was not the client who took it: nothing of its body had to be waited for.
-            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() && !is_clients_time => None,
-            Err(_) => return None,
-        };
-        Some(Outcome { status, latency })
-    }
-
-    /// One attempt, within its time.
-    async fn attempt(
-        &self,
-        x: &mut Exchange,
-        index: usize,
-        now: Instant,
-        way: &mut Way,
-    ) -> Result<Answer, Error> {
-        let parts = self.parts;
-        way.seen_stale = false;
-        let time = self.retry.and_then(Retry::try_timeout);
-        let within = parts.watch.total(time).min(parts.total);
-        let connected = way.connect;
-        let result = attempt(&Forward { total: within, ..*parts }, x, index, now, way).await;
-        let Some(time) = time else { return result.map_err(|error| self.doubt(error, x, way)) };
-        match result {
-            // Where the client's body had to be waited for, nobody knows whose time it was.
-            Err(error)
-                if error.kind == Kind::TotalTimeout
-                    && !parts.watch.is_past(parts.total)
-                    && self.saved.is_there() =>
-            {
-                let why = format!("no answer within the {time:?} of an attempt");
-                // Still at connecting, and not for the second time: then nobody has seen the request.
-                Err(if way.connect == connected && !way.reused && !way.seen_stale {
-                    Error::because(Kind::ConnectTimeout, why).unsent()
-                } else {
-                    Error::because(Kind::ResponseTimeout, why)
-                })
-            }
-            result => result.map_err(|error| self.doubt(error, x, way)),
-        }
-    }
-
-    /// A request that was sent over a connection that turned out to be stale may have been seen, although it could not
-    /// be sent over another one: only methods that may be repeated are then sent elsewhere.
-    fn doubt(&self, mut error: Error, x: &Exchange, way: &Way) -> Error {
-        error.unsent &= !way.seen_stale || self.retry.is_none_or(|retry| retry.repeats(&x.request.method));
-        error
     }
 
     fn judge(&self, x: &Exchange, result: &Result<Answer, Error>, key: Option<u64>) -> Next {

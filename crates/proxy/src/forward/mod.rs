@@ -37,6 +37,7 @@ mod over_h2;
 pub mod replay;
 pub mod retry;
 pub mod split;
+pub mod tail;
 pub mod tunnel;
 pub mod upstream;
 
