@@ -49,7 +49,8 @@ const ALL: &str = "[[routes]]\npath = \"/*\"\nservice = \"app\"\n";
 #[tokio::test]
 async fn a_grpc_call_is_ended_in_time() {
     let (deaf, told) = deaf("grpc-timeout").await;
-    for (more, asked) in [("", "400m"), ("timeouts = { total = \"400ms\" }", "1H"), ("retry = 3", "400000u")] {
+    for (more, asked) in [("", "400m"), ("timeouts = { total = \"400ms\" }", "1H"), ("retry = 3", "400000u")]
+    {
         told.lock().unwrap().clear();
         let gateway = start(&deaf, &format!("{ALL}{more}")).await;
         let begun = Instant::now();
@@ -175,7 +176,9 @@ async fn messages_that_have_begun_end_with_a_status() {
 #[tokio::test]
 async fn impatient_clients_open_no_circuit() {
     let (deaf, _) = deaf("grpc-timeout").await;
-    let text = format!("{ALL}[services.app]\nendpoints = [\"{{app}}\"]\ncircuit_breaker = {{ failure_threshold = 2 }}\n");
+    let text = format!(
+        "{ALL}[services.app]\nendpoints = [\"{{app}}\"]\ncircuit_breaker = {{ failure_threshold = 2 }}\n"
+    );
     let gateway = Setup::new(&text).set("app", deaf.url()).start().await;
     for _ in 0..5 {
         let reply = bounded(LONG, "a status", gateway.send(call("50m"))).await;

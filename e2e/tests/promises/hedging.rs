@@ -40,8 +40,9 @@ async fn endpoint(plan: &Arc<Plan>, name: &'static str, is_shaky: bool) -> Endpo
         plan.asked.fetch_add(1, Relaxed);
         let number = count.fetch_add(1, Relaxed);
         let hangs = is_shaky && plan.hangs.load(Relaxed) && number % 4 == 0;
-        let (mut under_way, is_slow) = (UnderWay(plan.clone(), false), plan.all_slow.load(Relaxed));
+        let (under_way, is_slow) = (UnderWay(plan.clone(), false), plan.all_slow.load(Relaxed));
         async move {
+            let mut under_way = under_way;
             if hangs {
                 std::future::pending::<()>().await;
             }

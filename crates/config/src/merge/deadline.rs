@@ -63,7 +63,8 @@ impl Merger<'_> {
             }
             Some(_) => {}
             None => {
-                for (key, is_written) in [("unit", written.unit.is_some()), ("from", written.from.is_some())] {
+                for (key, is_written) in [("unit", written.unit.is_some()), ("from", written.from.is_some())]
+                {
                     if is_written {
                         let message = format!("`{key}` of no header");
                         let help = "add header = \"X-Request-Timeout\"";

@@ -18,6 +18,7 @@ use std::{
 use http::StatusCode;
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
 
+use self::choice::Asked;
 use super::{
     Forward, TRIES, Way, attempt,
     fallback::{self, Fallback},
@@ -33,6 +34,10 @@ use crate::{
     },
     runtime::Service,
 };
+
+mod choice;
+mod once;
+mod race;
 
 /// So much of a body is kept for the service of a fallback.
 const FALLBACK_BODY: u64 = 64 * 1024;
@@ -151,10 +156,6 @@ enum Next {
     /// Another attempt, after this time.
     After(Duration),
 }
-
-mod choice;
-mod once;
-mod race;
 
 impl Run<'_> {
     async fn attempts(&mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {

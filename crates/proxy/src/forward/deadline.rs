@@ -40,7 +40,8 @@ pub fn take(ticket: &mut Ticket, route: &Route, watch: &Watch) {
     let settings = route.deadline.as_deref();
     let x = &mut ticket.x;
     let own = settings.and_then(|settings| Some((settings.header.clone()?, settings)));
-    let is_trusted = |settings: &model::Deadline| settings.from == DeadlineFrom::Anyone || x.connection.trusted;
+    let is_trusted =
+        |settings: &model::Deadline| settings.from == DeadlineFrom::Anyone || x.connection.trusted;
     let by_header = own.as_ref().and_then(|(name, settings)| {
         let text = x.request.fields.get_str(name).filter(|_| is_trusted(settings))?;
         number(text, settings.unit)
@@ -90,7 +91,8 @@ impl Deadline {
 /// A number with or without a fraction, in a unit.
 fn number(text: &str, unit: TimeUnit) -> Option<Duration> {
     let text = text.trim();
-    let is_plain = !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let is_plain =
+        !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let value: f64 = is_plain.then(|| text.parse().ok()).flatten()?;
     let seconds = match unit {
         TimeUnit::Ms => value / 1e3,
@@ -178,6 +180,10 @@ impl Stream for Ending {
         trailers.append("grpc-status", "4");
         trailers.append("grpc-message", "the time for the call is over");
         Poll::Ready(Some(Ok(Frame::Trailers(trailers))))
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        None
     }
 }
 

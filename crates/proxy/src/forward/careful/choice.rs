@@ -36,7 +36,12 @@ impl Asked {
 
 impl<'a> Run<'a> {
     /// An endpoint, and the leave of its circuit breaker.
-    pub(super) fn admitted(&self, bound: Option<usize>, key: Option<u64>, now: Instant) -> Result<Admitted<'a>, Error> {
+    pub(super) fn admitted(
+        &self,
+        bound: Option<usize>,
+        key: Option<u64>,
+        now: Instant,
+    ) -> Result<Admitted<'a>, Error> {
         let Some(breakers) = self.breakers else {
             return Ok((self.choose(bound, key, &[], now)?, None));
         };

@@ -36,7 +36,9 @@ impl Run<'_> {
             Ok(answer) => Some(answer.status.as_u16()),
             Err(error) if passive::is_failure(error.kind) => None,
             // The time was over, and it was not the client who took it: nothing of its body had to be waited for.
-            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() && !is_clients_time => None,
+            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() && !is_clients_time => {
+                None
+            }
             Err(_) => return None,
         };
         Some(Outcome { status, latency })

@@ -128,12 +128,7 @@ impl<'a> Run<'a> {
     }
 
     /// Another endpoint for the same request, if there is one and the budget allows it.
-    fn another(
-        &self,
-        twin: &mut Exchange,
-        way: &Way,
-        key: Option<u64>,
-    ) -> Option<(Admitted<'a>, Instant)> {
+    fn another(&self, twin: &mut Exchange, way: &Way, key: Option<u64>) -> Option<(Admitted<'a>, Instant)> {
         let (service, worker, now) = (self.parts.service, self.parts.worker.index, Instant::now());
         let admitted = self.admitted(None, key, now).ok()?;
         if !service.budget.withdraw(now) {

@@ -156,7 +156,12 @@ fn when_everything_is_slow_the_budget_holds_and_the_quantile_follows() {
         world.slow = 10.0;
         let storm = world.run(10.0);
         let most = 0.1 * 20_000.0 + 20.0 + 10.0;
-        assert!(storm.refused > 0 && (storm.hedges as f64) < most, "{seed}: {} {}", storm.hedges, storm.refused);
+        assert!(
+            storm.refused > 0 && (storm.hedges as f64) < most,
+            "{seed}: {} {}",
+            storm.hedges,
+            storm.refused
+        );
         world.run(40.0);
         let after = world.run(20.0);
         assert!(after.hedged() < 0.08 && after.refused == 0, "{seed}: {} {}", after.hedged(), after.refused);
