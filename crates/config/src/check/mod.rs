@@ -43,7 +43,6 @@ pub(crate) fn check(
     check.listener_certificates();
     check.services();
     check.split_cookies();
-    check.stale_fallbacks();
     check.stores();
     check.unused();
     check.unreachable();
