@@ -155,3 +155,43 @@ async fn the_table_is_written() {
     }
     table::write(&entries(), &columns);
 }
+
+/// Entries of HTTP/3 with bytes changed, left out or put in at random: whatever is made of them, nobody panics, connections
+/// are in step or ended, and others are served. `PORTCULLIS_RANDOM` says how many (60).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http3_at_random() {
+    let count = std::env::var("PORTCULLIS_RANDOM").ok().and_then(|count| count.parse().ok()).unwrap_or(60);
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let recorder = Recorder::start().await;
+    let (gateway, authority) = start("http3 = true", &format!("http://{}", recorder.addr())).await;
+    let target = play3::Target { addr: gateway.addr(), name: NAME, config: authority.client(&["h3"]) };
+    let all: Vec<Entry> = entries().into_iter().filter(Entry::is_http3).collect();
+    for _ in 0..count {
+        let chosen = rng.choice(&all).expect("entries");
+        let mut entry = chosen.clone();
+        (entry.answer, entry.forwarded) = ("wait".to_owned(), String::new());
+        for stream in &mut entry.streams {
+            let length = stream.bytes.len();
+            for _ in 0..rng.usize(0..4) {
+                let at = rng.usize(0..=length.min(300));
+                match (rng.u8(0..3), stream.bytes.get_mut(at)) {
+                    (0, Some(byte)) => *byte = rng.u8(..),
+                    (1, Some(_)) => drop(stream.bytes.remove(at)),
+                    (_, Some(_)) => stream.bytes.insert(at, rng.u8(..)),
+                    (_, None) => stream.bytes.push(rng.u8(..)),
+                }
+            }
+        }
+        // What was forwarded of the one before may still end.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        recorder.take();
+        let outcome = play3::play(&entry, &target, &recorder, PATIENCE).await;
+        let is_fine = ["open", "close", "wait"].iter().any(|last| outcome.answer.ends_with(last));
+        assert!(is_fine, "{} of seed {seed}: {}: {:02x?}", entry.name, outcome.answer, entry.streams);
+        assert!(!outcome.answer.contains("INTERNAL"), "{} of seed {seed}: {}", entry.name, outcome.answer);
+    }
+    assert_eq!(crate::http3::connect(&gateway, &authority).await.get("/").await.status, 200);
+    let said = format!("{}{}", gateway.stdout(), gateway.stderr());
+    assert!(!said.contains("panicked"), "seed {seed}: {said}");
+}

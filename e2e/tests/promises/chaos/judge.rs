@@ -54,6 +54,15 @@ impl Judge {
         if h2 && self.broken.lock().expect("the broken").contains(&id) {
             return self.count(client, "broken body");
         }
+        // A connection that has had its 10,000 requests ends, in runs of minutes; what waited for it in the client was never
+        // sent, which the client says and the hosts confirm.
+        let is_unsent = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+        };
+        let was_seen = self.sightings.lock().expect("the sightings").contains_key(&id);
+        if h2 && !was_seen && error.chain().any(is_unsent) {
+            return self.count(client, "not sent");
+        }
         self.wrong(format!("{client}: request {id} got no answer: {error:#}"));
     }
 
