@@ -163,7 +163,7 @@ fn times(
     let has_validator = answer.fields.has(Known::Etag) || answer.fields.has(Known::LastModified);
     let is_stale = times.always_revalidate || times.ttl(answer.now) <= 0;
     let is_useful_stale = !never_stale && (times.stale_while_revalidate > 0 || times.stale_if_error > 0);
-    if is_stale && !has_validator && !is_useful_stale {
+    if is_stale && !has_validator && !is_useful_stale && policy.in_need == 0 {
         return Err(Refusal::NoLifetime);
     }
     Ok(times)

@@ -4,6 +4,7 @@ use crate::{
     date::Seconds,
     directives::{Delta, Directives, Flag},
     object::Times,
+    policy::Policy,
 };
 
 /// What becomes of a stored answer.
@@ -62,6 +63,13 @@ pub fn may_on_error(times: &Times, asked: &Directives, now: Seconds) -> bool {
     let window = times.stale_if_error.max(asked.stale_if_error.given().unwrap_or(0));
     let ttl = times.ttl(now);
     ttl > 0 || (window > 0 && ttl.saturating_neg() <= i64::from(window))
+}
+
+/// May it be used because the configuration says so, whatever the answer says? One that must always be confirmed
+/// (`no-cache`) may not, nor where the request wants none.
+pub fn may_in_need(policy: &Policy, times: &Times, asked: &Directives, now: Seconds) -> bool {
+    let is_refused = times.always_revalidate || asked.has(Flag::NoCache);
+    !is_refused && policy.in_need > 0 && times.ttl(now).saturating_neg() <= i64::from(policy.in_need)
 }
 
 /// Statuses that count as failure of the origin (RFC 5861 §4).

@@ -25,6 +25,8 @@ pub struct Policy {
     pub stale_while_revalidate: u32,
     /// Where the answer says nothing of it, in seconds.
     pub stale_if_error: u32,
+    /// So long past its lifetime an answer may stand in for an error, whatever it says of that itself, in seconds.
+    pub in_need: u32,
     /// Answers with `Set-Cookie` may be stored (as they are, cookie and all).
     pub store_cookies: bool,
     /// `Cache-Control` and `Pragma` of requests are not listened to.
@@ -96,6 +98,7 @@ impl Default for Policy {
             key: KeyParts::default(),
             stale_while_revalidate: 0,
             stale_if_error: 0,
+            in_need: 0,
             store_cookies: false,
             ignore_request: false,
             errors: Vec::new(),

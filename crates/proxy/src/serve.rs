@@ -28,6 +28,7 @@ use crate::{
     forward::{
         Forward,
         cache::{self, RouteCache},
+        deadline,
         fallback::{self, Elsewhere},
         forward,
         split::Split,
@@ -53,6 +54,9 @@ pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watc
         Ok(Choice::Route(index)) => match runtime.routes.get(index) {
             Some(route) => {
                 ticket.take_route(index, route, watch);
+                if route.deadline.is_some() || ticket.x.request.fields.has(Known::GrpcTimeout) {
+                    deadline::take(ticket, route, watch);
+                }
                 through(&Pass { worker, runtime, listener, route, watch }, ticket).await
             }
             None => refuse(runtime, ticket, &Error::new(Kind::Internal)),
@@ -66,6 +70,9 @@ pub async fn serve(worker: &Worker, runtime: &Runtime, ticket: &mut Ticket, watc
         }
         Err(error) => refuse(runtime, ticket, &error),
     };
+    if ticket.way.deadline.is_some() {
+        deadline::end_with_status(ticket, &mut answer, &worker.clock);
+    }
     if let Some(alt_svc) = &listener.alt_svc {
         alt_svc.tell(&ticket.x.connection, &mut answer);
     }

@@ -101,3 +101,86 @@ async fn errors_by_other_statuses() {
     assert!(reply.json()["type"].as_str().unwrap().ends_with("/connection-refused"));
     assert_eq!(gateway.get("/b").await.status, 502);
 }
+
+/// What the cache has stands in for errors of all kinds, longer than the answer itself allows, and no longer than configured.
+#[tokio::test]
+async fn a_stale_answer() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    };
+    let mood: Arc<AtomicU8> = Arc::default();
+    let (asked, waits) = (mood.clone(), std::time::Duration::from_secs(600));
+    let endpoint = Endpoint::start(move |_| {
+        let mood = asked.load(Relaxed);
+        async move {
+            if mood == 1 {
+                tokio::time::sleep(waits).await;
+            }
+            let mut answer = endpoint::text(if mood == 2 { 503 } else { 200 }, "said");
+            // Nothing of it may be used past its time, it says.
+            answer.headers_mut().insert("cache-control", "max-age=1, must-revalidate".parse().unwrap());
+            Ok(answer)
+        }
+    })
+    .await;
+    let text = r#"
+        [[routes]]
+        path = "/plain"
+        service = "shop"
+        cache = true
+        [[routes]]
+        path = "/stale"
+        service = "shop"
+        cache = true
+        timeouts = { total = "800ms" }
+        fallback = { stale = "1h" }
+        [[routes]]
+        path = "/short"
+        service = "shop"
+        cache = true
+        fallback = { stale = "1s", status = 203, body = "fixed" }
+        [[routes]]
+        path = "/broken"
+        service = "broken"
+        cache = true
+        fallback = { stale = "1h", body = "fixed" }
+        [services.shop]
+        endpoints = ["{shop}"]
+        timeouts = { response_header = "300ms" }
+        [services.broken]
+        endpoints = ["{shop}"]
+        timeouts = { response_header = "300ms" }
+        circuit_breaker = { failure_threshold = 1 }
+    "#;
+    let gateway = Setup::new(text).set("shop", endpoint.url()).start().await;
+    for path in ["/plain", "/stale", "/short", "/broken"] {
+        assert_eq!(gateway.get(path).await.text(), "said");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    for (now, status) in [(1, 504), (2, 503)] {
+        mood.store(now, Relaxed);
+        assert_eq!(
+            gateway.get("/plain").await.status,
+            status,
+            "must-revalidate counts where nothing else is said"
+        );
+        for path in ["/stale", "/broken"] {
+            // The second time its circuit is open.
+            for _ in 0..2 {
+                let reply = gateway.get(path).await;
+                assert_eq!((reply.status, reply.text().as_str()), (200, "said"), "{path} {now}");
+                let said = reply.header("cache-status");
+                assert!(said.contains("detail=stale-if-error"), "{said}");
+            }
+        }
+    }
+    let page = gateway.metrics().await;
+    assert!(page.sum("gateway_circuit_breaker_rejected_total", &[("service", "broken@file")]) > 0.0);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    mood.store(1, Relaxed);
+    let reply = gateway.get("/short").await;
+    assert_eq!((reply.status, reply.text().as_str()), (203, "fixed"), "too old");
+    let fresh = http::Request::get("/stale").header("cache-control", "no-cache").body(full("")).unwrap();
+    assert_eq!(gateway.send(fresh).await.status, 504, "who wants none gets none");
+}

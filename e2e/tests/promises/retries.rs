@@ -106,3 +106,27 @@ async fn exhausted_is_told() {
     assert_eq!(reply.status, 502, "{}", reply.text());
     assert!(reply.json()["type"].as_str().unwrap().ends_with("/retries-exhausted"), "{}", reply.text());
 }
+
+/// gRPC fails with 200 and a status of its own: those that are named are tried again, over HTTP/2, with the message.
+#[tokio::test]
+async fn grpc_statuses_are_tried_again() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let asked = count.clone();
+    let endpoint = Endpoint::with(move |request| {
+        assert_eq!(&request.body[..], b"\0\0\0\0\x01a");
+        let status = if asked.fetch_add(1, Relaxed) == 0 { "14" } else { "5" };
+        let mut answer = endpoint::text(200, "");
+        answer.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        answer.headers_mut().insert("grpc-status", status.parse().unwrap());
+        answer
+    })
+    .await;
+    let retry = "retry = { on = [\"unavailable\"], methods = [\"POST\"], backoff = \"1ms\" }\n";
+    let setup = Setup::new(&format!("{SERVICE}{retry}")).set("app", endpoint.url_as("h2c"));
+    let gateway = setup.start().await;
+    let mut client = Client::plain(Version::H2, gateway.addr()).await;
+    let call = http::Request::post("/notes.Notes/Say").header("content-type", "application/grpc");
+    let reply = client.fetch(call.body(portcullis_e2e::client::full("\0\0\0\0\x01a")).unwrap()).await;
+    assert_eq!((reply.status, reply.header("grpc-status")), (200, "5"), "not found is not tried again");
+    assert_eq!(count.load(Relaxed), 2);
+}

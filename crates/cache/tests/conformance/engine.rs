@@ -365,6 +365,7 @@ fn policy(table: &toml::Table) -> Policy {
         },
         stale_while_revalidate: number("stale_while_revalidate").unwrap_or(0),
         stale_if_error: number("stale_if_error").unwrap_or(0),
+        in_need: number("in_need").unwrap_or(0),
         store_cookies: flag("store_cookies", false),
         ignore_request: flag("ignore_request_directives", false),
         errors: table

@@ -43,6 +43,7 @@ pub(crate) fn check(
     check.listener_certificates();
     check.services();
     check.split_cookies();
+    check.stale_fallbacks();
     check.stores();
     check.unused();
     check.unreachable();

@@ -6,7 +6,7 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     merge::base,
-    model::{Route, Target},
+    model::{Name, Route, Target},
     rule::{Matcher, Rule},
 };
 
@@ -24,6 +24,34 @@ impl Check<'_> {
             let finding = Finding::error(Code::UnreachableRoute, message)
                 .help("take one of the two away, or join them with `||`");
             self.at(&route.origin, &[], true, finding);
+        }
+    }
+
+    /// What is stale comes from a cache.
+    pub(super) fn stale_fallbacks(&mut self) {
+        let caches = |route: &Route| {
+            let of_service = match &route.target {
+                Target::Service(name) => self.model.services.get(name).and_then(|s| s.cache.as_ref()),
+                _ => None,
+            };
+            route.cache.as_ref().or(of_service).is_some_and(|cache| cache.enabled)
+        };
+        let leads_to =
+            |route: &Route, name: &Name| matches!(&route.target, Target::Service(to) if to == name);
+        let routes = self.model.routes.iter();
+        let routes = routes.filter(|route| route.policies.fallback_stale.is_some() && !caches(route));
+        let services = self.model.services.values().filter(|service| {
+            let is_cached = |route: &Route| leads_to(route, &service.name) && caches(route);
+            let is_used = |route: &Route| leads_to(route, &service.name);
+            service.policies.fallback_stale.is_some()
+                && self.model.routes.iter().any(is_used)
+                && !self.model.routes.iter().any(is_cached)
+        });
+        let origins = routes.map(|route| &route.origin).chain(services.map(|service| &service.origin));
+        for origin in origins.collect::<Vec<_>>() {
+            let message = "a stale answer comes from the cache, and nothing is cached here";
+            let finding = Finding::error(Code::Conflict, message).help("add cache = true");
+            self.at(origin, &["fallback", "stale"], false, finding);
         }
     }
 

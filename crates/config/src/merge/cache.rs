@@ -14,7 +14,7 @@ use crate::{
 /// Fields that are asked before `Cache-Control`.
 const TARGETED: [&str; 2] = ["portcullis-cache-control", "cdn-cache-control"];
 /// Longest lifetime (RFC 9111 §1.2.2).
-const LONGEST: Duration = Duration::from_secs(1 << 31);
+pub(super) const LONGEST: Duration = Duration::from_secs(1 << 31);
 
 impl Merger<'_> {
     /// Where answers are kept.

@@ -1,6 +1,6 @@
 //! `fallback` and `errors`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Merger, Source, shared};
 use crate::{
@@ -46,15 +46,43 @@ impl Merger<'_> {
             None if fixed.iter().any(|(_, is_written)| *is_written) => {
                 self.fixed_answer(source, &path, written)
             }
+            None if written.stale.is_some() => {
+                if written.on.is_some() {
+                    let message = "a stale answer stands in for every error, and for 500, 502, 503 and 504";
+                    let help = "take `on` away, or write `service` or `body` beside `stale`";
+                    self.error(source, &path.key("on"), Code::Conflict, message, help);
+                }
+                return None;
+            }
             None => {
                 if !source.broken(&path) {
-                    let help = "write `service`, or `status` and `body`";
+                    let help = "write `stale`, `service`, or `status` and `body`";
                     self.error(source, &path, Code::MissingKey, "a fallback to nothing", help);
                 }
                 return None;
             }
         };
         Some(Fallback { errors, statuses, instead })
+    }
+
+    /// How stale an answer may be that stands in for an error.
+    pub(super) fn stale(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        written: Option<&written::Fallback>,
+    ) -> Option<Duration> {
+        let stale = written?.stale?.0;
+        let path = path.key("fallback").key("stale");
+        if stale.is_zero() {
+            let help = "a time such as 1h, or leave `stale` away";
+            self.error(source, &path, Code::BadValue, "`stale` of 0 stands in for nothing", help);
+        } else if stale.subsec_nanos() != 0 {
+            self.error(source, &path, Code::BadValue, "a part of a second", "caches count in whole seconds");
+        } else if stale > super::cache::LONGEST {
+            self.error(source, &path, Code::BadValue, "longer than 68 years", "at most 2147483648s");
+        }
+        Some(stale)
     }
 
     fn fixed_answer(&mut self, source: &Source, path: &Path, written: &written::Fallback) -> Instead {

@@ -21,6 +21,7 @@ impl Merger<'_> {
     pub(super) fn globals(mut self) -> Merged {
         let main = self.main();
         self.only_main_says(main);
+        self.deadline_of_all();
         let nothing = Configuration::default();
         let written = main.map_or(&nothing, |source| &source.written);
         let error_pages = main.map(|source| self.error_pages(source)).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 mod breaker;
 mod cache;
-mod capacity;
 mod conditions;
+mod deadline;
 mod defaults;
 mod fallback;
 mod globals;

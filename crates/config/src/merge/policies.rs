@@ -19,7 +19,7 @@ impl Merger<'_> {
         ServicePolicies {
             retry: written.retry.as_ref().map(|retry| self.retry(source, path, &retry.0)),
             fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
-            capacity: self.capacity(source, path, written),
+            fallback_stale: self.stale(source, path, written.fallback.as_ref()),
             circuit_breaker: breaker.map(|breaker| self.circuit_breaker(source, path, &breaker.0)),
         }
     }
@@ -35,6 +35,8 @@ impl Merger<'_> {
         RoutePolicies {
             retry: written.retry.as_ref().map(|retry| self.route_retry(source, path, &retry.0)),
             fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
+            fallback_stale: self.stale(source, path, written.fallback.as_ref()),
+            deadline: self.deadline(source, path, written),
             split: written.split.as_ref().map(|split| self.split(source, path, name, split)),
             mirror: written.mirror.as_ref().and_then(|mirror| self.mirror(source, path, &mirror.0)),
             errors: self.error_statuses(source, path, &written.errors),

@@ -6,7 +6,7 @@ use super::{Merger, Source, defaults, shared};
 use crate::{
     diagnostic::Code,
     document::Path,
-    model::{Retry, RetryBudget, RetryOn, StatusRange},
+    model::{Hedge, Retry, RetryBudget, RetryOn, StatusRange},
     written::{
         self, OneOrMany, RetryCause,
         literal::{Ratio, Size},
@@ -68,6 +68,7 @@ impl Merger<'_> {
             backoff_max: max,
             try_timeout: written.try_timeout.map(|lit| lit.0),
             body_buffer: body_buffer.min(BODY),
+            hedge: self.hedge(source, &path, written),
             budget: self.budget(source, &path, written),
         }
     }
@@ -80,6 +81,35 @@ impl Merger<'_> {
             self.error(source, &path.key("retry").key("budget"), Code::Conflict, message, help);
         }
         self.retry(source, path, written)
+    }
+
+    fn hedge(&mut self, source: &Source, path: &Path, written: &written::Retry) -> Option<Hedge> {
+        let hedge = &written.hedge.as_ref()?.0;
+        let path = path.key("hedge");
+        let quantile = defaults::first([&hedge.quantile], Ratio(0.95)).0;
+        let own = path.key("quantile");
+        let at = if source.document.root.at(&own).is_some() { own } else { path.clone() };
+        if quantile < 0.5 {
+            let message = "more than half of all requests would be sent twice";
+            self.error(source, &at, Code::BadValue, message, "at least 50%; 95% for one of twenty");
+        } else if quantile > 0.999 {
+            let message = "hardly any attempt is the slowest of a thousand";
+            self.error(source, &at, Code::BadValue, message, "at most 99.9%");
+        }
+        if written.attempts == Some(1) {
+            let message = "another attempt beside a late one is a second attempt, and there is only one";
+            self.error(source, &path, Code::Conflict, message, "write attempts = 2, or more");
+        }
+        let budget = written.budget.as_ref().map(|budget| &budget.0);
+        let is_nothing = |budget: &written::RetryBudget| {
+            budget.ratio.is_some_and(|ratio| ratio.0.0 == 0.0) && budget.min_per_second == Some(0.0)
+        };
+        if budget.is_some_and(is_nothing) {
+            let message = "the budget allows no attempt beside the first";
+            let help = "give `budget` a `ratio`, or leave `hedge` away";
+            self.warning(source, &path, Code::Conflict, message, help);
+        }
+        Some(Hedge { quantile, min: defaults::first([&hedge.min], Duration::from_millis(10)) })
     }
 
     fn budget(&mut self, source: &Source, path: &Path, written: &written::Retry) -> RetryBudget {

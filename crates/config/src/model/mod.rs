@@ -5,7 +5,7 @@
 
 mod breaker;
 mod cache;
-mod capacity;
+mod deadline;
 mod dns;
 mod fallback;
 mod health;
@@ -27,7 +27,7 @@ use crate::human;
 
 pub use breaker::CircuitBreaker;
 pub use cache::{Cache, CacheKey, CacheStore};
-pub use capacity::{Capacity, Concurrency, EndpointCapacity, Rate};
+pub use deadline::{Deadline, DeadlineFrom, TimeUnit};
 pub use dns::Dns;
 pub use fallback::{ERRORS, Fallback, Instead};
 pub use health::{HealthCheck, PassiveHealth, Probe, StatusRange};
@@ -38,7 +38,7 @@ pub use listener::{
 pub use mirror::Mirror;
 pub use observe::{AccessLog, AccessLogFormat, Admin, ErrorPage, Log, LogFormat, Metrics};
 pub use policies::{RoutePolicies, ServicePolicies};
-pub use retry::{GrpcCode, Retry, RetryBudget, RetryOn};
+pub use retry::{GrpcCode, Hedge, Retry, RetryBudget, RetryOn};
 pub use route::{Middleware, Route, Target};
 pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,

@@ -1,10 +1,11 @@
 //! What services and routes do about failure. Each of it is off unless it was written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Capacity, CircuitBreaker, Fallback, Mirror, Retry, Split};
+use super::{CircuitBreaker, Deadline, Fallback, Mirror, Retry, Split};
+use crate::human;
 
 /// What a service does about failure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
@@ -18,9 +19,9 @@ pub struct ServicePolicies {
     /// What clients get in place of an error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
-    /// How much it and its endpoints bear.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub capacity: Option<Capacity>,
+    /// How stale an answer of the cache may be that stands in for an error.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "human::maybe_time")]
+    pub fallback_stale: Option<Duration>,
 }
 
 /// What a route does about failure, where that is not its service's business.
@@ -32,6 +33,12 @@ pub struct RoutePolicies {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// How stale an answer of the cache may be that stands in for an error.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "human::maybe_time")]
+    pub fallback_stale: Option<Duration>,
+    /// What clients say of the time they have; `None`: `grpc-timeout` counts, and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Requests that go to other services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,

@@ -27,8 +27,21 @@ pub struct Retry {
     pub try_timeout: Option<Duration>,
     /// So much of a request's body is kept to be sent again. Default 64 KiB.
     pub body_buffer: u64,
+    /// Another attempt beside one that is late; `None` = never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// How many retries there may be in all.
     pub budget: RetryBudget,
+}
+
+/// When an attempt is late, so that another is made beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Hedge {
+    /// It takes longer than this share of the service's answers, over the last half a minute. Default 0.95.
+    pub quantile: f64,
+    /// And longer than this. Default 10 ms.
+    #[serde(serialize_with = "human::time")]
+    pub min: Duration,
 }
 
 /// What is tried again.

@@ -1,6 +1,6 @@
 //! `fallback` and `errors`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
@@ -11,13 +11,16 @@ use crate::{
     scalar::{self, Problem},
 };
 
-/// What clients get in place of an error: what another service answers, or a fixed answer.
+/// What clients get in place of an error: a stale answer, what another service answers, or a fixed answer.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fallback {
     /// In place of what: `error` (no answer, whatever the reason), slugs of errors (`circuit_open`, `response_timeout`),
     /// statuses of endpoints (`503`, `5xx`). Default `error`.
     pub on: Option<OneOrMany<Lit<FallbackCause>>>,
+    /// A stale answer, where the route's cache has one that is past its lifetime for no longer than this. It comes first,
+    /// for every error and for 500, 502, 503 and 504, whatever the answer itself said of that. Default: as the cache says.
+    pub stale: Option<Lit<Duration>>,
     /// Name of the service that answers instead.
     pub service: Option<String>,
     /// Status of the fixed answer. Default 200.

@@ -33,6 +33,9 @@ pub struct Retry {
     pub try_timeout: Option<Lit<Duration>>,
     /// So much of a request's body is kept to be sent again; a longer one is sent once. At most 16 MiB. Default 64 KiB.
     pub body_buffer: Option<Lit<Size>>,
+    /// Make another attempt beside one that is late, and take the first good answer. `true` for the defaults; a share is its
+    /// `quantile`. Only for requests that may be sent twice. Default: never.
+    pub hedge: Option<OrTable<Hedge>>,
     /// How many retries the service gets in all, so that they make no outage worse. A share is its `ratio`. At services
     /// only.
     pub budget: Option<OrTable<RetryBudget>>,
@@ -61,6 +64,16 @@ pub struct Backoff {
     pub base: Option<Lit<Duration>>,
     /// The longest wait before any. Default ten times `base`.
     pub max: Option<Lit<Duration>>,
+}
+
+/// When an attempt is late, so that another is made beside it: one for each attempt at most, within `attempts` and `budget`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hedge {
+    /// It takes longer than this share of the service's answers, over the last half a minute: 50 % to 99.9 %. Default 95 %.
+    pub quantile: Option<Lit<Ratio>>,
+    /// And longer than this. Default 10 ms.
+    pub min: Option<Lit<Duration>>,
 }
 
 /// How many retries a service gets in all, counted over the last ten seconds and all workers.
@@ -144,6 +157,33 @@ impl Literal for Backoff {
 
     fn schema() -> Schema {
         <Duration as Literal>::schema()
+    }
+}
+
+impl Literal for Hedge {
+    const EXPECTED: &'static str = "`true`, a share such as \"95%\"";
+
+    fn text(text: &str) -> Result<Self, Problem> {
+        let quantile = <Ratio as Literal>::text(text)?;
+        Ok(Hedge { quantile: Some(Lit(quantile)), min: None })
+    }
+
+    fn integer(value: i64) -> Option<Result<Self, Problem>> {
+        Self::float(value as f64)
+    }
+
+    fn float(value: f64) -> Option<Result<Self, Problem>> {
+        let quantile = <Ratio as Literal>::float(value)?;
+        Some(quantile.map(|quantile| Hedge { quantile: Some(Lit(quantile)), min: None }))
+    }
+
+    fn boolean(value: bool) -> Option<Result<Self, Problem>> {
+        let off = || Problem::new("there is no hedging by default", "leave `hedge` away");
+        Some(if value { Ok(Hedge::default()) } else { Err(off()) })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "anyOf": [{ "const": true }, <Ratio as Literal>::schema()] })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Lit, literal::Size};
+use super::{Deadline, Lit, OrTable, literal::Size};
 
 /// Timeouts for everything; listeners, services and routes may have their own.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -38,6 +38,8 @@ pub struct Timeouts {
     pub tunnel_idle: Option<Lit<Duration>>,
     /// From the arrival of a request to the last byte of its answer; 0 means unbounded. Default: unbounded.
     pub total: Option<Lit<Duration>>,
+    /// A header by which clients say how much time they have, and endpoints are told. Default: `grpc-timeout` alone.
+    pub deadline: Option<OrTable<Deadline>>,
 }
 
 /// How long a listener waits for its client. What is not written comes from `[timeouts]`.
@@ -87,6 +89,8 @@ pub struct ServiceTimeouts {
 pub struct RouteTimeouts {
     /// From the arrival of a request to the last byte of its answer; 0 means unbounded.
     pub total: Option<Lit<Duration>>,
+    /// A header by which clients say how much time they have, and endpoints are told. Default: `grpc-timeout` alone.
+    pub deadline: Option<OrTable<Deadline>>,
     /// From the request sent to the head of the answer.
     pub response_header: Option<Lit<Duration>>,
     /// Between two reads of a request's body.

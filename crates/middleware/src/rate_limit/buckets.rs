@@ -11,9 +11,10 @@ use std::{
     time::Instant,
 };
 
-use portcullis_core::limit::{Bound, Grant};
-
-use super::key::Random;
+use super::{
+    bound::{Bound, Grant},
+    key::Random,
+};
 
 const SHARDS: usize = 128;
 /// A client stands in one of so many lines.

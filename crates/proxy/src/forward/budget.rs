@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -13,6 +13,7 @@ use std::{
 
 use portcullis_config::model::RetryBudget;
 
+use super::tail::Tail;
 use crate::by_worker::ByWorker;
 
 /// Seconds that count.
@@ -36,6 +37,11 @@ impl Allowance {
     pub fn withdraw(&self, now: Instant) -> bool {
         self.budget.withdraw(&self.allowed, now)
     }
+
+    /// How long answers take, for those who want to know.
+    pub fn tail(&self) -> &Tail {
+        self.budget.tail.get_or_init(|| Tail::new(1, self.budget.born))
+    }
 }
 
 /// What a service's retries may cost. Kept over reloads.
@@ -43,6 +49,8 @@ pub struct Budget {
     born: Instant,
     requests: ByWorker<Window>,
     spent: Mutex<Window>,
+    /// Made when somebody asks: nobody does but where late attempts are hedged.
+    tail: OnceLock<Tail>,
 }
 
 /// Counts by second. Written by one thread at a time.
@@ -77,7 +85,7 @@ fn split(slot: u64) -> (u64, u64) {
 impl Budget {
     /// For so many workers.
     pub fn new(workers: usize, now: Instant) -> Budget {
-        Budget { born: now, requests: ByWorker::new(workers), spent: Mutex::default() }
+        Budget { born: now, requests: ByWorker::new(workers), spent: Mutex::default(), tail: OnceLock::new() }
     }
 
     /// A request came: its first attempt begins.

@@ -18,25 +18,26 @@ use std::{
 use http::StatusCode;
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
 
+use self::choice::Asked;
 use super::{
     Forward, TRIES, Way, attempt,
-    capacity::Capacity,
     fallback::{self, Fallback},
     mirror::Mirror,
+    nobody,
     replay::Saved,
     retry::Retry,
 };
 use crate::{
     health::{
-        breaker::{Breakers, Outcome},
+        breaker::{Breaker, Breakers, Outcome, Permit},
         passive,
     },
     runtime::Service,
 };
 
-mod admit;
-
-use admit::{Admitted, Wish};
+mod choice;
+mod once;
+mod race;
 
 /// So much of a body is kept for the service of a fallback.
 const FALLBACK_BODY: u64 = 64 * 1024;
@@ -48,8 +49,6 @@ pub struct Policies {
     pub retry: Option<Retry>,
     /// Leave the service alone for a time when it fails.
     pub breakers: Option<Breakers>,
-    /// How much the service and its endpoints bear.
-    pub capacity: Option<Capacity>,
     /// Copies for another service.
     pub mirror: Option<Mirror>,
     /// What clients get in place of an error.
@@ -119,9 +118,7 @@ async fn run(
         mirror.send(parts, twin, &saved);
     }
     let breakers = of_service.and_then(|policies| policies.breakers.as_ref());
-    let capacity = of_service.and_then(|policies| policies.capacity.as_ref());
-    let mut run =
-        Run { parts, retry, breakers, capacity, saved, asked: Asked::default(), made: 0, waited: 0 };
+    let mut run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
     let result = run.attempts(x, way, now).await;
     if let Some((mirror, twin)) = copy {
         mirror.send(parts, twin, &run.saved);
@@ -139,7 +136,6 @@ struct Run<'a> {
     parts: &'a Forward<'a>,
     retry: Option<&'a Retry>,
     breakers: Option<&'a Breakers>,
-    capacity: Option<&'a Capacity>,
     saved: Saved,
     asked: Asked,
     /// Attempts so far.
@@ -148,33 +144,8 @@ struct Run<'a> {
     waited: u32,
 }
 
-/// Endpoints that were asked last.
-#[derive(Default)]
-struct Asked {
-    list: [usize; 8],
-    count: usize,
-}
-
-impl Asked {
-    fn note(&mut self, index: usize) {
-        if self.count == self.list.len() {
-            self.list.rotate_left(1);
-            self.count -= 1;
-        }
-        if let Some(slot) = self.list.get_mut(self.count) {
-            *slot = index;
-            self.count += 1;
-        }
-    }
-
-    fn all(&self) -> &[usize] {
-        self.list.get(..self.count).unwrap_or_default()
-    }
-
-    fn last(&self) -> &[usize] {
-        self.all().get(self.count.saturating_sub(1)..).unwrap_or_default()
-    }
-}
+/// An endpoint, and the circuit breaker that has to be told how it went.
+type Admitted<'a> = (usize, Option<(&'a Breaker, Permit)>);
 
 /// What follows an attempt.
 enum Next {
@@ -186,15 +157,14 @@ enum Next {
     After(Duration),
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     async fn attempts(&mut self, x: &mut Exchange, way: &mut Way, mut now: Instant) -> Result<Answer, Error> {
         let service: &Service = self.parts.service;
         let bound = service.sticky.as_ref().and_then(|sticky| sticky.find(&x.request.fields));
         let key = service.key.as_ref().and_then(|key| key.key(x));
         let mut last: Option<(usize, Result<Answer, Error>)> = None;
         loop {
-            let admitted = self.admitted(x, Wish { bound, key }, now).await;
-            let (Admitted { index, permit, held }, then) = match (admitted, last.take()) {
+            let (index, permit) = match (self.admitted(bound, key, now), last.take()) {
                 (Ok(admitted), None) => admitted,
                 (Ok(admitted), Some((_, result))) => {
                     if let Ok(answer) = result {
@@ -206,99 +176,43 @@ impl<'a> Run<'a> {
                 // Nobody takes it any longer: then what the last attempt brought is what there is.
                 (Err(_), Some((index, result))) => return self.done(bound, index, result, x),
                 (Err(error), None) => {
-                    if matches!(error.kind, Kind::CircuitOpen | Kind::Overloaded) {
-                        service.metrics.failed(self.parts.worker.index, error.kind);
+                    if error.kind == Kind::CircuitOpen {
+                        service.metrics.failed(self.parts.worker.index, Kind::CircuitOpen);
                     }
                     return Err(error);
                 }
             };
-            now = then;
             way.endpoint = Some(index);
             way.attempts += 1;
             self.made += 1;
             self.saved.lend(&mut x.request);
-            let result = self.attempt(x, index, now, way).await;
-            let latency = if result.is_ok() { way.first_byte } else { now.elapsed() };
-            service.observe(self.parts.worker.index, index, &result, latency, now);
-            if let Some((breaker, permit)) = permit
-                && let Some(outcome) = self.outcome(&result, latency)
-            {
-                breaker.observe(self.parts.worker.index, permit, &outcome, now + latency);
-            }
-            if let Some(capacity) = self.capacity.filter(|_| tells_of_load(&result)) {
-                capacity.observe(index, latency, now + latency);
+            if let Some(deadline) = &way.deadline {
+                deadline.tell(&mut x.request, now)?;
             }
             self.asked.note(index);
-            let wait = match self.judge(x, &result, key) {
-                Next::Done => {
-                    // Its places are its own until the last byte of the answer has left.
-                    held.into_iter().for_each(|held| x.remember(held));
-                    return self.done(bound, index, result, x);
+            let (index, result) = match self.late_after(x, bound, now) {
+                Some(delay) => {
+                    let first = race::First { admitted: (index, permit), began: now, delay, key };
+                    self.race(x, way, first).await
                 }
+                None => {
+                    let result = self.attempt(self.parts, x, index, now, way).await;
+                    self.tell((index, permit), &result, way, now);
+                    (index, result)
+                }
+            };
+            let wait = match self.judge(x, &result, key) {
+                Next::Done => return self.done(bound, index, result, x),
                 Next::Now => Duration::ZERO,
                 Next::After(wait) => {
                     self.waited += 1;
                     wait
                 }
             };
-            drop(held);
             self.wait(wait, x).await?;
             last = Some((index, result));
             now = Instant::now();
         }
-    }
-
-    /// What an attempt says about the endpoint to its circuit breaker; `None`: nothing.
-    fn outcome(&self, result: &Result<Answer, Error>, latency: Duration) -> Option<Outcome> {
-        let status = match result {
-            Ok(answer) => Some(answer.status.as_u16()),
-            Err(error) if passive::is_failure(error.kind) => None,
-            // The time was over, and it was not the client who took it: nothing of its body had to be waited for.
-            Err(error) if error.kind == Kind::TotalTimeout && self.saved.is_there() => None,
-            Err(_) => return None,
-        };
-        Some(Outcome { status, latency })
-    }
-
-    /// One attempt, within its time.
-    async fn attempt(
-        &self,
-        x: &mut Exchange,
-        index: usize,
-        now: Instant,
-        way: &mut Way,
-    ) -> Result<Answer, Error> {
-        let parts = self.parts;
-        way.seen_stale = false;
-        let time = self.retry.and_then(Retry::try_timeout);
-        let within = parts.watch.total(time).min(parts.total);
-        let connected = way.connect;
-        let result = attempt(&Forward { total: within, ..*parts }, x, index, now, way).await;
-        let Some(time) = time else { return result.map_err(|error| self.doubt(error, x, way)) };
-        match result {
-            // Where the client's body had to be waited for, nobody knows whose time it was.
-            Err(error)
-                if error.kind == Kind::TotalTimeout
-                    && !parts.watch.is_past(parts.total)
-                    && self.saved.is_there() =>
-            {
-                let why = format!("no answer within the {time:?} of an attempt");
-                // Still at connecting, and not for the second time: then nobody has seen the request.
-                Err(if way.connect == connected && !way.reused && !way.seen_stale {
-                    Error::because(Kind::ConnectTimeout, why).unsent()
-                } else {
-                    Error::because(Kind::ResponseTimeout, why)
-                })
-            }
-            result => result.map_err(|error| self.doubt(error, x, way)),
-        }
-    }
-
-    /// A request that was sent over a connection that turned out to be stale may have been seen, although it could not
-    /// be sent over another one: only methods that may be repeated are then sent elsewhere.
-    fn doubt(&self, mut error: Error, x: &Exchange, way: &Way) -> Error {
-        error.unsent &= !way.seen_stale || self.retry.is_none_or(|retry| retry.repeats(&x.request.method));
-        error
     }
 
     fn judge(&self, x: &Exchange, result: &Result<Answer, Error>, key: Option<u64>) -> Next {
@@ -366,14 +280,6 @@ impl<'a> Run<'a> {
             }
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Does it say how long the endpoint takes? Not where the client left, or where nobody was reached.
-fn tells_of_load(result: &Result<Answer, Error>) -> bool {
-    match result {
-        Ok(_) => true,
-        Err(error) => matches!(error.kind, Kind::ResponseTimeout | Kind::TotalTimeout),
     }
 }
 

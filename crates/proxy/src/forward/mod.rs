@@ -26,9 +26,9 @@ use upstream::{InFlight, Upstream};
 
 pub mod budget;
 pub mod cache;
-pub mod capacity;
 pub mod careful;
 pub mod connect;
+pub mod deadline;
 pub mod detached;
 pub mod eyeballs;
 pub mod fallback;
@@ -37,6 +37,7 @@ mod over_h2;
 pub mod replay;
 pub mod retry;
 pub mod split;
+pub mod tail;
 pub mod tunnel;
 pub mod upstream;
 
@@ -81,6 +82,8 @@ pub struct Way {
     pub prepared: bool,
     /// An endpoint may have seen it over a connection that was stale, before another was opened.
     pub seen_stale: bool,
+    /// When it must be done, where its client or its endpoint is to be told.
+    pub deadline: Option<Box<deadline::Deadline>>,
     /// The request cannot be sent again: some of its body was sent, and not kept.
     pub body_lost: bool,
 }
@@ -100,7 +103,7 @@ pub async fn forward(
         x.request.upgrade = None;
     }
     portcullis_core::forwarded::send(x, &forward.runtime.gateway_name);
-    if service.policies.is_some() || forward.route.policies.is_some() {
+    if service.policies.is_some() || forward.route.policies.is_some() || way.deadline.is_some() {
         way.prepared = true;
         return careful::first(forward, x, way, now).await;
     }

@@ -6,6 +6,7 @@ use http::Method;
 use portcullis_config::model;
 use portcullis_core::{Answer, Error, Fault, Fields, Kind};
 
+use super::tail::Late;
 use crate::health::statuses::Statuses;
 
 /// When requests to a service are sent once more.
@@ -13,6 +14,7 @@ pub struct Retry {
     settings: model::Retry,
     statuses: Statuses,
     methods: Vec<Method>,
+    hedge: Option<Late>,
 }
 
 impl Retry {
@@ -21,6 +23,7 @@ impl Retry {
         Retry {
             statuses: Statuses::new(&settings.on.statuses),
             methods: settings.methods.iter().filter_map(|name| name.parse().ok()).collect(),
+            hedge: settings.hedge.map(|hedge| Late { quantile: hedge.quantile, min: hedge.min }),
             settings: settings.clone(),
         }
     }
@@ -33,6 +36,11 @@ impl Retry {
     /// See the model.
     pub fn try_timeout(&self) -> Option<Duration> {
         self.settings.try_timeout
+    }
+
+    /// When an attempt is late, and another is made beside it.
+    pub fn hedge(&self) -> Option<Late> {
+        self.hedge
     }
 
     /// So much of a body is kept.
@@ -100,6 +108,7 @@ mod tests {
             backoff_max: millis(100),
             try_timeout: None,
             body_buffer: 1,
+            hedge: None,
             budget: RetryBudget { ratio: 0.2, min_per_second: 10.0 },
         };
         Retry::new(&settings)

@@ -125,6 +125,16 @@ impl Metrics {
         for (service, totals) in &all {
             page.sample(&[("service", service)], totals.retries_refused);
         }
+        let help = "Attempts made beside one that was late.";
+        page.family("gateway_backend_hedges_total", Counter, help);
+        for (service, totals) in &all {
+            page.sample(&[("service", service)], totals.hedges);
+        }
+        let help = "Attempts made beside one that was late that brought the answer.";
+        page.family("gateway_backend_hedges_won_total", Counter, help);
+        for (service, totals) in &all {
+            page.sample(&[("service", service)], totals.hedges_won);
+        }
         page.family(
             "gateway_fallbacks_total",
             Counter,

@@ -38,6 +38,8 @@ struct ServiceShard {
     retries: AtomicU64,
     retries_refused: AtomicU64,
     fallbacks: AtomicU64,
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
 }
 
 impl ServiceMetrics {
@@ -67,6 +69,12 @@ impl ServiceMetrics {
         self.shard(shard).retries_refused.fetch_add(1, Relaxed);
     }
 
+    /// An attempt was made beside one that was late, and brought the answer (`won`) or not.
+    pub fn hedged(&self, shard: usize, won: bool) {
+        self.shard(shard).hedges.fetch_add(1, Relaxed);
+        self.shard(shard).hedges_won.fetch_add(u64::from(won), Relaxed);
+    }
+
     /// A request gets the fallback.
     pub fn fell_back(&self, shard: usize) {
         self.shard(shard).fallbacks.fetch_add(1, Relaxed);
@@ -88,6 +96,8 @@ impl ServiceMetrics {
                 retries: AtomicU64::new(0),
                 retries_refused: AtomicU64::new(0),
                 fallbacks: AtomicU64::new(0),
+                hedges: AtomicU64::new(0),
+                hedges_won: AtomicU64::new(0),
             }
         });
         if fresh {
@@ -110,6 +120,8 @@ impl ServiceMetrics {
             retries: 0,
             retries_refused: 0,
             fallbacks: 0,
+            hedges: 0,
+            hedges_won: 0,
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
         };
@@ -120,6 +132,8 @@ impl ServiceMetrics {
             totals.retries += shard.retries.load(Relaxed);
             totals.retries_refused += shard.retries_refused.load(Relaxed);
             totals.fallbacks += shard.fallbacks.load(Relaxed);
+            totals.hedges += shard.hedges.load(Relaxed);
+            totals.hedges_won += shard.hedges_won.load(Relaxed);
         }
         totals
     }
@@ -140,6 +154,10 @@ pub struct ServiceTotals {
     pub retries_refused: u64,
     /// Requests that got the fallback.
     pub fallbacks: u64,
+    /// Attempts made beside one that was late.
+    pub hedges: u64,
+    /// Of those, how many brought the answer.
+    pub hedges_won: u64,
     statuses: BTreeMap<u16, u64>,
     errors: BTreeMap<u16, u64>,
 }

@@ -22,6 +22,8 @@ impl Compiler<'_> {
         let model::Target::Service(service) = &route.target else { return None };
         let of_service = || self.model.services.get(service).and_then(|service| service.cache.as_ref());
         let settings = route.cache.as_ref().or_else(of_service).filter(|cache| cache.enabled)?;
+        let own = self.model.services.get(service).and_then(|service| service.policies.fallback_stale);
+        let in_need = route.policies.fallback_stale.or(own).map_or(0, seconds);
         let store = &self.model.cache;
         let keep = self.parts.keep;
         let stock = self.stock.get_or_insert_with(|| {
@@ -34,7 +36,7 @@ impl Compiler<'_> {
         let tiers = self.tiers(&stock);
         Some(Arc::new(RouteCache {
             tiers,
-            policy: policy(settings, store.max_object, of),
+            policy: Policy { in_need, ..policy(settings, store.max_object, of) },
             stock,
             metrics: self.parts.metrics.cache(&super::compile::path_label(route)),
             x_cache: settings.x_cache,
@@ -113,6 +115,7 @@ fn policy(settings: &model::Cache, max_object: u64, of: Option<&Name>) -> Policy
         },
         stale_while_revalidate: seconds(settings.stale_while_revalidate),
         stale_if_error: seconds(settings.stale_if_error),
+        in_need: 0,
         store_cookies: settings.store_cookies,
         ignore_request: settings.ignore_request_directives,
         errors: settings.errors.clone(),

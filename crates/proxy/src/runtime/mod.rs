@@ -104,6 +104,8 @@ pub struct Route {
     pub strip_prefix: Option<Arc<str>>,
     /// See the model.
     pub total_timeout: Option<Duration>,
+    /// What clients say of the time they have; `None`: `grpc-timeout` counts, and nothing else.
+    pub deadline: Option<Box<model::Deadline>>,
     /// See the model.
     pub response_header_timeout: Option<Duration>,
     /// `Some(None)` = unlimited.

@@ -16,7 +16,7 @@ use portcullis_cache::{
     date::{self, Seconds},
     directives::Directives,
     judge,
-    judge::{is_failure, may_on_error},
+    judge::{is_failure, may_in_need, may_on_error},
     key::write_key,
     present::present,
     validate,
@@ -265,7 +265,9 @@ impl Fetch {
     }
 
     fn may_stay(&self, stale: &Entry, now: Seconds) -> bool {
-        self.cache.stock.epochs.holds(&stale.mark) && may_on_error(&stale.object.times, &self.directives, now)
+        let (times, asked) = (&stale.object.times, &self.directives);
+        let may = may_on_error(times, asked, now) || may_in_need(&self.cache.policy, times, asked, now);
+        self.cache.stock.epochs.holds(&stale.mark) && may
     }
 
     /// It may not be stored.

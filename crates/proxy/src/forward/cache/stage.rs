@@ -12,7 +12,7 @@ use portcullis_cache::{
     date::{self, Seconds},
     directives::Flag,
     judge,
-    judge::{is_failure, may_on_error},
+    judge::{is_failure, may_in_need, may_on_error},
     key::write_key,
     present::{BY, present},
     status::ON_ERROR,
@@ -162,7 +162,8 @@ impl Stage<'_> {
         let times = &entry.object.times;
         let now = date::now();
         let is_usable = self.cache.stock.epochs.holds(&entry.mark)
-            && may_on_error(times, &self.ask.directives, now)
+            && (may_on_error(times, &self.ask.directives, now)
+                || may_in_need(&self.cache.policy, times, &self.ask.directives, now))
             && is_for(&entry.object, &entry.vary(), &ticket.x);
         let origin_status = status.map(|status| status.as_u16());
         let outcome = Outcome { ttl: Some(times.ttl(now)), origin_status, ..outcome }.because(ON_ERROR);
@@ -237,7 +238,8 @@ impl Stage<'_> {
             let landed = while_wanted(self.parts.watch, self.parts.total, &*link, landing).await;
             if began {
                 // What was sent was a copy of the request.
-                ticket.way = Way { prepared: false, body_lost: false, ..flight.way() };
+                let deadline = ticket.way.deadline.take();
+                ticket.way = Way { prepared: false, body_lost: false, deadline, ..flight.way() };
             }
             let landed = match landed {
                 Err(error) if error.kind == Kind::TotalTimeout => Landed::Failed(error.into()),

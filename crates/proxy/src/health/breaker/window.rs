@@ -126,6 +126,11 @@ impl Counts {
         }
     }
 
+    /// The time within which this share (0 to 1) was over, where latencies are counted.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        self.latencies.as_ref()?.quantile(share)
+    }
+
     /// A measure of an expression. Of nothing, every share is nothing.
     pub fn measure(&self, measure: Measure) -> f64 {
         let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };

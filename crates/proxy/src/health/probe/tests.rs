@@ -42,7 +42,6 @@ fn endpoint(scheme: Scheme, port: u16) -> model::Endpoint {
         base_path: "/base".into(),
         weight: 1,
         metadata: Default::default(),
-        capacity: Default::default(),
     }
 }
 
