@@ -40,7 +40,7 @@ impl Times {
 
 /// A stored answer: immutable, compact, and quick to make an answer from.
 ///
-/// Key, fields and a small body share one allocation. Fields stand as they go out, `name: value CRLF`, behind a table of
+/// Key, fields and a small body are one allocation. Fields stand as they go out, `name: value CRLF`, behind a table of
 /// their lengths.
 #[derive(Debug, Clone)]
 pub struct Object {
@@ -48,12 +48,15 @@ pub struct Object {
     pub status: StatusCode,
     /// Its times.
     pub times: Times,
-    /// key ‖ variant ‖ lengths of the fields ‖ fields
-    head: Bytes,
-    body: Bytes,
-    key: u32,
-    variant: u32,
+    /// key ‖ variant ‖ lengths of the fields ‖ fields ‖ the body, where it is small
+    bytes: Bytes,
+    /// The body, where it is not.
+    large: Option<Box<Bytes>>,
+    /// How long all before the body is, and its parts.
+    head: u32,
     lengths: u32,
+    key: u16,
+    variant: u16,
 }
 
 /// Bodies up to this size share the head's allocation.
@@ -93,25 +96,28 @@ impl Object {
         for part in [key, variant, &lengths, &lines] {
             all.extend_from_slice(part);
         }
-        let (head, body) = if length <= SMALL {
+        let large = if length <= SMALL {
             body.iter().for_each(|piece| all.extend_from_slice(piece));
-            let mut all = Bytes::from(all);
-            let body = all.split_off(head);
-            (all, body)
+            None
         } else {
-            (Bytes::from(all), joined(body, length))
+            Some(Box::new(joined(body, length)))
         };
-        let (key, variant, lengths) = (key.len() as u32, variant.len() as u32, lengths.len() as u32);
-        Some(Object { status, times, head, body, key, variant, lengths })
+        let (key, variant) = (u16::try_from(key.len()).ok()?, u16::try_from(variant.len()).ok()?);
+        let (head, lengths) = (head as u32, lengths.len() as u32);
+        Some(Object { status, times, bytes: all.into(), large, head, lengths, key, variant })
     }
 
     fn part(&self, start: u32, length: u32) -> &[u8] {
-        self.head.get(start as usize..(start + length) as usize).unwrap_or_default()
+        self.bytes.get(start as usize..(start + length) as usize).unwrap_or_default()
+    }
+
+    fn head(&self) -> &[u8] {
+        self.part(0, self.head)
     }
 
     /// What it is an answer to.
     pub fn key(&self) -> &[u8] {
-        self.part(0, self.key)
+        self.part(0, self.key.into())
     }
 
     /// The URI of its key.
@@ -121,25 +127,41 @@ impl Object {
 
     /// What the request said in the fields that the answer varies by.
     pub fn variant(&self) -> &[u8] {
-        self.part(self.key, self.variant)
+        self.part(self.key.into(), self.variant.into())
     }
 
-    /// The body; a clone shares its bytes.
-    pub fn body(&self) -> &Bytes {
-        &self.body
+    /// The body: its bytes are shared.
+    pub fn body(&self) -> Bytes {
+        match &self.large {
+            Some(body) => (**body).clone(),
+            None if self.bytes.len() > self.head as usize => self.bytes.slice(self.head as usize..),
+            None => Bytes::new(),
+        }
+    }
+
+    /// The body, to look at.
+    pub fn body_bytes(&self) -> &[u8] {
+        match &self.large {
+            Some(body) => body,
+            None => self.bytes.get(self.head as usize..).unwrap_or_default(),
+        }
     }
 
     /// Bytes that it holds.
     pub fn size(&self) -> usize {
-        self.head.len() + self.body.len()
+        self.bytes.len() + self.large.as_ref().map_or(0, |body| body.len())
+    }
+
+    fn before_lines(&self) -> u32 {
+        u32::from(self.key) + u32::from(self.variant) + self.lengths
     }
 
     fn lines(&self) -> &[u8] {
-        self.head.get((self.key + self.variant + self.lengths) as usize..).unwrap_or_default()
+        self.head().get(self.before_lines() as usize..).unwrap_or_default()
     }
 
     fn field_lengths(&self) -> impl Iterator<Item = (u32, u32)> {
-        let (lengths, _) = self.part(self.key + self.variant, self.lengths).as_chunks::<4>();
+        let (lengths, _) = self.part(self.before_lines() - self.lengths, self.lengths).as_chunks::<4>();
         lengths.iter().map(|[a, b, c, d]| {
             (u32::from(u16::from_le_bytes([*a, *b])), u32::from(u16::from_le_bytes([*c, *d])))
         })
@@ -173,7 +195,7 @@ impl Object {
 
     /// The same body for other requests, under other fields and times.
     pub fn freshened(&self, variant: &[u8], fields: &Fields, times: Times) -> Option<Object> {
-        Object::new(self.key(), variant, self.status, fields, std::slice::from_ref(&self.body), times)
+        Object::new(self.key(), variant, self.status, fields, &[self.body()], times)
     }
 
     /// The same body under other fields and times.
@@ -206,17 +228,17 @@ impl Object {
             times.lifetime,
             times.stale_while_revalidate,
             times.stale_if_error,
-            self.key,
-            self.variant,
+            self.key.into(),
+            self.variant.into(),
             self.lengths,
-            self.head.len() as u32,
-            self.body.len() as u32,
+            self.head,
+            self.body_bytes().len() as u32,
         ];
         numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-        let sum = checksum(&[&out, &self.head, &self.body]);
+        let sum = checksum(&[&out, self.head(), self.body_bytes()]);
         out.extend_from_slice(&sum.to_le_bytes());
-        out.extend_from_slice(&self.head);
-        out.extend_from_slice(&self.body);
+        out.extend_from_slice(self.head());
+        out.extend_from_slice(self.body_bytes());
         out
     }
 
@@ -249,15 +271,10 @@ impl Object {
         };
         let status = StatusCode::from_u16(u16::from_le_bytes(plain.get(8..10)?.try_into().ok()?)).ok()?;
         let end = HEADER + head.len();
-        Some(Object {
-            status,
-            times,
-            head: bytes.slice(HEADER..end),
-            body: bytes.slice(end..),
-            key,
-            variant,
-            lengths,
-        })
+        let (key, variant) = (u16::try_from(key).ok()?, u16::try_from(variant).ok()?);
+        let large = (body.len() > SMALL).then(|| Box::new(bytes.slice(end..)));
+        let all = if large.is_some() { bytes.slice(HEADER..end) } else { bytes.slice(HEADER..) };
+        Some(Object { status, times, bytes: all, large, head: head.len() as u32, lengths, key, variant })
     }
 }
 

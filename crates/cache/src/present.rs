@@ -25,7 +25,7 @@ pub fn present(object: &Object, request: &Fields, is_head: bool, now: Seconds) -
         "age",
         itoa::Buffer::new().format(object.times.age(now)).as_bytes(),
     );
-    answer.body = if is_head { Body::Empty } else { Body::from(object.body().clone()) };
+    answer.body = if is_head { Body::Empty } else { Body::from(object.body()) };
     if request.has_any(CONDITIONAL) && object.status == StatusCode::OK {
         condition(&mut answer, object, request, is_head);
     }
@@ -42,7 +42,7 @@ fn condition(answer: &mut Answer, object: &Object, request: &Fields, is_head: bo
     if !conditions::may_be_part(request, object) {
         return;
     }
-    let whole = object.body();
+    let whole = &object.body();
     match range::parts(asked, whole.len()) {
         Parts::Whole => {}
         Parts::Nothing => {

@@ -133,7 +133,7 @@ impl Engine {
         if let Some(object) = stale.clone() {
             if answer.status == StatusCode::NOT_MODIFIED && validate::is_about(&object, &answer.fields) {
                 let fields = validate::freshened(&object, &answer.fields);
-                let kept = self.keep(x, key, object.status, &fields, object.body().clone());
+                let kept = self.keep(x, key, object.status, &fields, object.body());
                 outcome.origin_status = Some(304);
                 let object = kept.unwrap_or_else(|| object.with_head(&fields, object.times).unwrap());
                 let answer = present(&object, &x.request.fields, ask.is_head, self.now);

@@ -195,7 +195,7 @@ impl Fetch {
     fn confirmed(&self, stale: &Entry, answer: &Answer, asked: Seconds) -> Kept {
         let merged = validate::freshened(&stale.object, &answer.fields);
         let status = stale.object.status;
-        let length = Some(stale.object.body().len() as u64);
+        let length = Some(stale.object.body_bytes().len() as u64);
         let received = Received { status, fields: &merged, length, asked, now: date::now() };
         let admitted = admit(&self.cache.policy, &self.asked, &received);
         let outcome = Outcome { origin_status: Some(304), ..Outcome::forwarded(self.why) };
@@ -317,8 +317,10 @@ impl Fetch {
             Ok(true) => {
                 let object = make(&flight.pieces()).and_then(|object| with_length(object, &fields));
                 let entry = object.map(|object| Arc::new(self.entry(object, &answer.fields)));
-                let stored =
-                    entry.as_ref().is_some_and(|entry| self.cache.stock.keep(entry, &admission.vary));
+                let stored = match &entry {
+                    Some(entry) => self.cache.stock.keep_gently(entry, &admission.vary).await,
+                    None => false,
+                };
                 kept = entry.clone().filter(|_| stored).map(|entry| (entry, admission.vary.clone()));
                 Ok(entry)
             }
@@ -419,6 +421,6 @@ fn with_length(object: Object, fields: &Fields) -> Option<Object> {
         return Some(object);
     }
     let mut fields = fields.clone();
-    fields.set("content-length", object.body().len().to_string());
+    fields.set("content-length", object.body_bytes().len().to_string());
     object.with_head(&fields, object.times)
 }

@@ -71,12 +71,13 @@ impl Stream for Reader {
         let flight = self.seat.flight.clone();
         let mut state = flight.lock();
         if let Some(Ok(Some(entry))) = &state.end {
-            let rest = entry.object.body().get(self.position..).unwrap_or_default();
+            let body = entry.object.body();
+            let rest = body.get(self.position..).unwrap_or_default();
             if rest.is_empty() {
                 return Poll::Ready(None);
             }
             self.position += rest.len();
-            return Poll::Ready(Some(Ok(Frame::Data(entry.object.body().slice_ref(rest)))));
+            return Poll::Ready(Some(Ok(Frame::Data(body.slice_ref(rest)))));
         }
         let Some(at) = self.seat.next.checked_sub(state.gone) else {
             return Poll::Ready(Some(Err(Error::because(Kind::Internal, "a piece that is gone"))));

@@ -64,6 +64,18 @@ impl Stock {
         self.epochs.store(&entry.mark, entry.object.uri(), entry.tags(), put)
     }
 
+    /// The same for one that may be large: what must go for it goes in steps, and others have the thread in between.
+    pub async fn keep_gently(&self, entry: &Arc<Entry>, vary: &[Box<str>]) -> bool {
+        for () in self.shelf.make_room(entry, vary) {
+            tokio::task::yield_now().await;
+        }
+        let kept = self.keep(entry, vary);
+        if !kept {
+            self.shelf.remove(entry, vary);
+        }
+        kept
+    }
+
     /// Would it be kept now?
     pub fn may_keep(&self, entry: &Entry) -> bool {
         self.epochs.may_store(&entry.mark, entry.object.uri(), entry.tags())
