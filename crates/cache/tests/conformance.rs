@@ -24,6 +24,9 @@ fn every_row_holds() {
             broken.push(format!("{} · {}\n    {why}", row.file, row.rule));
         }
     }
+    for standard in ["9111 ", "5861 ", "9211 ", "9213 "] {
+        assert!(rows.iter().filter(|row| row.rule.starts_with(standard)).count() >= 20, "RFC {standard}");
+    }
     assert!(broken.is_empty(), "{} of {} rows do not hold:\n{}", broken.len(), rows.len(), broken.join("\n"));
 }
 

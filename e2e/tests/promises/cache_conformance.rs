@@ -93,7 +93,7 @@ async fn exchange(
     }
     let answer = client.try_fetch(request.body(empty()).unwrap()).await.map_err(|error| error.to_string())?;
     let asked = script.lock().unwrap().answers > before;
-    let said = answer.header("cache-status").to_owned();
+    let said = answer.all("cache-status").last().copied().unwrap_or_default().to_owned();
     let holds = match step.then.as_str() {
         "" => true,
         "fetched" => asked && !said.contains("fwd-status=304"),
@@ -104,6 +104,7 @@ async fn exchange(
     if !holds || said.is_empty() {
         return Err(format!("expected {}, got {} asked={asked} {said}", step.then, answer.status));
     }
+    step.is_said(&said, false)?;
     for (name, value) in fields(&step.has).filter(|(name, _)| !name.eq_ignore_ascii_case("age")) {
         if !answer.all(name).iter().any(|own| value.is_empty() || *own == value) {
             return Err(format!("no {name}: {value} in {:?}", answer.headers));

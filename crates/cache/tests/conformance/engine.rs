@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use portcullis_cache::{
-    Ask, Bypass, Forwarded, Object, Outcome, Policy, Verdict, admit,
+    Ask, Bypass, Forwarded, Object, Outcome, Policy, Refusal, Verdict, admit,
     admit::Received,
     ask::is_unsafe,
     date,
@@ -82,8 +82,10 @@ impl Engine {
         }
         if ask.directives.has(Flag::OnlyIfCached) {
             let answer = Answer::new(StatusCode::GATEWAY_TIMEOUT, "cache");
-            return Came { answer, outcome: Outcome::hit(0), asked: None, background: false };
+            let outcome = Outcome::forwarded(Forwarded::Request).because("only-if-cached");
+            return Came { answer, outcome, asked: None, background: false };
         }
+        let why = self.why(&key, found.as_ref());
         if ask.is_head || (ask.has_range && found.is_none()) {
             let (answer, asked) = self.origin(step, &x.request);
             if let Some(object) = found.filter(|_| ask.is_head && answer.status == StatusCode::OK)
@@ -91,7 +93,7 @@ impl Engine {
             {
                 self.stored.retain(|other| other.key() != object.key());
             }
-            let outcome = Outcome::forwarded(Forwarded::UriMiss);
+            let outcome = Outcome::forwarded(why).because(if ask.is_head { "head" } else { "range" });
             return Came { answer, outcome, asked: Some(asked), background: false };
         }
         self.fetch(step, &x, &key, found, &ask)
@@ -104,8 +106,21 @@ impl Engine {
                 self.stored.retain(|object| object.uri() != uri);
             }
         }
-        let why = if bypass == Bypass::Method { Forwarded::Method } else { Forwarded::Bypass };
-        Came { answer, outcome: Outcome::forwarded(why), asked: Some(asked), background: false }
+        let outcome = match bypass {
+            Bypass::Method => Outcome::forwarded(Forwarded::Method),
+            bypass => Outcome::forwarded(Forwarded::Bypass).because(bypass.as_str()),
+        };
+        Came { answer, outcome, asked: Some(asked), background: false }
+    }
+
+    fn why(&self, key: &[u8], found: Option<&Object>) -> Forwarded {
+        match found {
+            Some(object) if object.times.always_revalidate => Forwarded::Stale,
+            Some(object) if object.times.ttl(self.now) > 0 => Forwarded::Request,
+            Some(_) => Forwarded::Stale,
+            None if self.stored.iter().any(|object| object.key() == key) => Forwarded::VaryMiss,
+            None => Forwarded::UriMiss,
+        }
     }
 
     /// The newest that is for such a request.
@@ -128,14 +143,15 @@ impl Engine {
             None => validate::ask_for_all(&mut request.fields),
         }
         let (mut answer, asked) = self.origin(step, &request);
-        let why = if stale.is_some() { Forwarded::Stale } else { Forwarded::UriMiss };
-        let mut outcome = Outcome::forwarded(why);
+        let mut outcome = Outcome::forwarded(self.why(key, stale.as_ref()));
         if let Some(object) = stale.clone() {
             if answer.status == StatusCode::NOT_MODIFIED && validate::is_about(&object, &answer.fields) {
                 let fields = validate::freshened(&object, &answer.fields);
                 let kept = self.keep(x, key, object.status, &fields, object.body());
                 outcome.origin_status = Some(304);
-                let object = kept.unwrap_or_else(|| object.with_head(&fields, object.times).unwrap());
+                outcome.stored = kept.is_ok();
+                let object = kept.unwrap_or_else(|_| object.with_head(&fields, object.times).unwrap());
+                outcome.ttl = Some(object.times.ttl(self.now));
                 let answer = present(&object, &x.request.fields, ask.is_head, self.now);
                 return Came { answer, outcome, asked: Some(asked), background: false };
             }
@@ -148,6 +164,7 @@ impl Engine {
                 && may_on_error(&object.times, &ask.directives, self.now)
             {
                 outcome = outcome.because(ON_ERROR);
+                outcome.origin_status = Some(answer.status.as_u16());
                 let answer = present(&object, &x.request.fields, ask.is_head, self.now);
                 return Came { answer, outcome, asked: Some(asked), background: false };
             }
@@ -157,12 +174,16 @@ impl Engine {
             _ => Bytes::new(),
         };
         let kept = self.keep(x, key, answer.status, &answer.fields, body);
-        if kept.is_none() && !answer.status.is_server_error() && stale.is_some() {
+        match &kept {
+            Ok(object) => (outcome.stored, outcome.ttl) = (true, Some(object.times.ttl(self.now))),
+            Err(refusal) => outcome = outcome.because(refusal.as_str()),
+        }
+        if kept.is_err() && !answer.status.is_server_error() && stale.is_some() {
             self.stored.retain(|object| object.key() != key);
         }
         let answer = match kept {
-            Some(object) => present(&object, &x.request.fields, ask.is_head, self.now),
-            None => answer,
+            Ok(object) => present(&object, &x.request.fields, ask.is_head, self.now),
+            Err(_) => answer,
         };
         Came { answer, outcome, asked: Some(asked), background: false }
     }
@@ -174,10 +195,10 @@ impl Engine {
         status: StatusCode,
         fields: &Fields,
         body: Bytes,
-    ) -> Option<Object> {
+    ) -> Result<Object, Refusal> {
         let received =
             Received { status, fields, length: Some(body.len() as u64), asked: self.now, now: self.now };
-        let admission = admit(&self.policy, &x.request, &received).ok()?;
+        let admission = admit(&self.policy, &x.request, &received)?;
         let mut variant = Vec::new();
         write_variant(&admission.vary, &x.request.fields, &mut variant);
         let mut fields = fields.clone();
@@ -185,10 +206,11 @@ impl Engine {
         admission.without.iter().for_each(|name| {
             fields.remove(name);
         });
-        let object = Object::new(key, &variant, status, &fields, &[body], admission.times)?;
+        let object = Object::new(key, &variant, status, &fields, &[body], admission.times);
+        let object = object.ok_or(Refusal::TooLarge)?;
         self.stored.retain(|other| other.key() != key || other.variant() != variant);
         self.stored.push(object.clone());
-        Some(object)
+        Ok(object)
     }
 
     /// The origin's answer: a 304 when it is asked whether something is new, and the row says so.
@@ -248,6 +270,9 @@ fn check(came: &Came, step: &Step) -> Result<(), String> {
             step.then, came.outcome
         ));
     }
+    let mut said = Vec::new();
+    came.outcome.write("gw", &mut said);
+    step.is_said(&String::from_utf8_lossy(&said), true)?;
     let in_fields = |fields: &Fields, line: &str| {
         let (name, value) = split(line);
         fields.get_all(&name).any(|own| !line.contains(':') || own == value.as_bytes())

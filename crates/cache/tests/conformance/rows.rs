@@ -49,6 +49,12 @@ pub struct Row {
     /// Fields that it is not asked with.
     #[serde(default)]
     pub unsent: Vec<String>,
+    /// Parts of `Cache-Status` (RFC 9211).
+    #[serde(default)]
+    pub says: Vec<String>,
+    /// Names of its parameters that are not there.
+    #[serde(default)]
+    pub unsaid: Vec<String>,
     /// More than two exchanges, instead.
     #[serde(default)]
     pub steps: Vec<Step>,
@@ -79,6 +85,28 @@ pub struct Step {
     pub sent: Vec<String>,
     #[serde(default)]
     pub unsent: Vec<String>,
+    #[serde(default)]
+    pub says: Vec<String>,
+    #[serde(default)]
+    pub unsaid: Vec<String>,
+}
+
+impl Step {
+    /// Does `Cache-Status` say what it must? `exactly` compares the seconds of `ttl` too.
+    pub fn is_said(&self, status: &str, exactly: bool) -> Result<(), String> {
+        let parts: Vec<&str> = status.split("; ").skip(1).collect();
+        let name = |part: &str| part.split('=').next().unwrap_or_default().to_owned();
+        for expected in &self.says {
+            let loosely = !exactly && expected.starts_with("ttl=");
+            if !parts.iter().any(|part| part == expected || (loosely && name(part) == "ttl")) {
+                return Err(format!("`{expected}` is not said: {status}"));
+            }
+        }
+        match self.unsaid.iter().find(|unsaid| parts.iter().any(|part| name(part) == **unsaid)) {
+            Some(unsaid) => Err(format!("`{unsaid}` is said: {status}")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Row {
@@ -105,6 +133,8 @@ impl Row {
             body: self.body.clone(),
             sent: self.sent.clone(),
             unsent: self.unsent.clone(),
+            says: self.says.clone(),
+            unsaid: self.unsaid.clone(),
         };
         vec![first, second]
     }
@@ -122,6 +152,7 @@ pub fn all() -> Vec<Row> {
         ("targeted", include_str!("targeted.toml")),
         ("invalidation", include_str!("invalidation.toml")),
         ("ranges", include_str!("ranges.toml")),
+        ("status", include_str!("status.toml")),
         ("policy", include_str!("policy.toml")),
     ];
     let read = |(file, text): (&'static str, &str)| {
