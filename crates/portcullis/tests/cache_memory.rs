@@ -141,6 +141,7 @@ fn a_million_small_answers_and_what_evicting_takes() {
     for (bytes, fill) in [(256 << 20, 800_000), (1 << 30, 3_000_000)] {
         let longest = pauses(bytes, fill);
         println!("{} MiB: longest insertion {longest:?} (plain, after all was hot, of 7 MiB)", bytes >> 20);
-        assert!(longest.iter().all(|each| *each < Duration::from_millis(5)), "{longest:?}");
+        let most = if cfg!(debug_assertions) { 20 } else { 5 };
+        assert!(longest.iter().all(|each| *each < Duration::from_millis(most)), "{longest:?}");
     }
 }

@@ -172,7 +172,7 @@ impl Shelf {
     pub fn new(bytes: u64, largest: u64) -> Shelf {
         let evicted = Arc::new(AtomicU64::new(0));
         // A part of the store must have room for a few of the largest.
-        let shards = (bytes / largest.saturating_mul(3).max(1)).clamp(1, 64);
+        let shards = (bytes / largest.saturating_mul(3).max(1)).clamp(1, 1024);
         let shards = 1_usize << shards.ilog2();
         let mut options = OptionsBuilder::new();
         options
