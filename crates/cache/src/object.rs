@@ -206,13 +206,20 @@ impl Object {
     /// The same head, for a body that is kept elsewhere.
     #[must_use]
     pub fn without_body(&self) -> Object {
-        Object { body: Bytes::new(), ..self.clone() }
+        let bytes = self.bytes.slice(..self.bytes.len().min(self.head as usize));
+        Object { bytes, large: None, ..self.clone() }
     }
 
     /// The same head with this body, which must be the one that belongs to it.
     #[must_use]
     pub fn with_body(self, body: Bytes) -> Object {
-        Object { body, ..self }
+        if body.len() > SMALL {
+            return Object { large: Some(Box::new(body)), ..self.without_body() };
+        }
+        let mut all = Vec::with_capacity(self.head().len() + body.len());
+        all.extend_from_slice(self.head());
+        all.extend_from_slice(&body);
+        Object { bytes: all.into(), large: None, ..self }
     }
 
     /// As bytes, for stores that keep bytes: with a checksum, so that what was cut or damaged is not taken for whole.
@@ -345,6 +352,12 @@ mod tests {
             assert_eq!(
                 (back.key(), back.variant(), back.body(), back.times),
                 (object.key(), object.variant(), object.body(), object.times)
+            );
+            let again = object.without_body().with_body(object.body());
+            assert_eq!(object.without_body().body_bytes(), b"");
+            assert_eq!(
+                (again.key(), again.lines(), again.body()),
+                (object.key(), object.lines(), object.body())
             );
             for cut in [0, 1, HEADER - 1, HEADER, bytes.len() - 1] {
                 assert!(Object::decode(&bytes.slice(..cut)).is_none(), "cut at {cut}");

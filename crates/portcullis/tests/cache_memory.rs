@@ -111,7 +111,7 @@ fn pauses(bytes: u64, fill: u64) -> [Duration; 3] {
         number += 1;
         put(&stock, &fields, &key(number), body.clone()).1
     };
-    (0..fill).for_each(|_| drop(next(&small)));
+    (0..fill).for_each(|_| _ = next(&small));
     assert!(stock.filled().evicted > fill / 10, "{:?}", stock.filled());
     let plain = (0..300_000).map(|_| next(&small)).max().unwrap();
     // All that is there is hot now.
@@ -121,7 +121,7 @@ fn pauses(bytes: u64, fill: u64) -> [Duration; 3] {
     let hot = (0..300_000).map(|_| next(&small)).max().unwrap();
     let of_large = |_| {
         let took = next(&large);
-        (0..20_000).for_each(|_| drop(next(&small)));
+        (0..20_000).for_each(|_| _ = next(&small));
         took
     };
     [plain, hot, (0..8).map(of_large).max().unwrap()]
@@ -134,7 +134,7 @@ fn a_small_answer_takes_little_beside_itself() {
 }
 
 #[test]
-#[ignore = "needs a gigabyte and a release build: its figures stand in docs/policies/cache.md"]
+#[ignore = "needs a gigabyte and a release build: how long evicting takes, too"]
 fn a_million_small_answers_and_what_evicting_takes() {
     let each = overhead(1_000_000);
     assert!(each < MOST, "{each} bytes of overhead each");

@@ -217,7 +217,7 @@ impl Core {
         let entry = &item.entry;
         let object = object_digest(key_digest(entry.object.key()), &item.names, entry.object.variant());
         let Some(left) = lifetime(&entry.object, date::now()) else { return self.supersede(object) };
-        let body = entry.object.body();
+        let body = entry.object.body_bytes();
         let tail = Tail {
             object: entry.object.without_body(),
             body: body.len() as u64,
