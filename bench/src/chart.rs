@@ -125,7 +125,7 @@ fn draw(out: &mut String, bars: &[Bar], mut y: f64, most: f64) -> f64 {
         let class = match bar.role {
             Role::Ours => "ours",
             Role::Floor => "floor",
-            Role::Reference | Role::Tuned | Role::Other => "peer",
+            Role::Reference | Role::Tuned | Role::Other | Role::Cache => "peer",
         };
         let (end, text) = (x(bar.value), y + BAR - 4.0);
         let name = escape(bar.name);

@@ -103,7 +103,7 @@ const PLAIN: Scenario = Scenario {
     targets: &[],
 };
 
-const HTTP: Work = Work { wire: Wire::Plain, hosts: 0, everything: false, connections: 64 };
+const HTTP: Work = Work { wire: Wire::Plain, hosts: 0, everything: false, cached: false, connections: 64 };
 const TLS: Work = Work { wire: Wire::Tls, ..HTTP };
 const QUIC: Work = Work { wire: Wire::Quic, ..HTTP };
 
@@ -163,7 +163,11 @@ const fn itself(measure: Measure, bound: f64) -> Target {
 impl Scenario {
     /// Why a proxy cannot take part although its role has something to show here, if so.
     pub fn cannot(&self, peer: &Peer) -> Option<&'static str> {
-        peer.no_http3.filter(|_| self.work.wire == Wire::Quic)
+        match self.work {
+            Work { wire: Wire::Quic, .. } => peer.no_http3,
+            Work { cached: true, .. } if !peer.caches => Some("its cache is not compared"),
+            _ => None,
+        }
     }
 
     /// Whether a proxy of this role has something to show here.
@@ -171,9 +175,11 @@ impl Scenario {
         match role {
             Role::Ours | Role::Reference | Role::Other => true,
             Role::Tuned => self.bulk,
+            Role::Cache => self.work.cached,
             // It knows neither TLS nor routes, and has one worker.
             Role::Floor => {
-                let plain = self.work.wire == Wire::Plain && self.work.hosts == 0 && !self.work.everything;
+                let Work { wire, hosts, everything, cached, .. } = self.work;
+                let plain = wire == Wire::Plain && hosts == 0 && !everything && !cached;
                 workers == 1 && plain && !self.new_connections && self.tool != Tool::Idle
             }
         }
@@ -315,6 +321,14 @@ pub const SCENARIOS: &[Scenario] = &[
         work: Work { everything: true, ..HTTP },
         headers: CROSS_ORIGIN,
         targets: &[cpu(0.80)],
+        ..PLAIN
+    },
+    Scenario {
+        name: "cache-hit",
+        what: "small answer from the cache in memory, 64 connections",
+        work: Work { cached: true, ..HTTP },
+        path: "/fresh",
+        targets: &[cpu(0.90), best(Measure::Cpu, 1.0)],
         ..PLAIN
     },
     Scenario {

@@ -1,7 +1,7 @@
 //! The server behind the proxies: small and fast, so that the core it shares with the load generator is not
 //! what is measured. Every answer is prepared at the start and leaves in one write.
 //!
-//! Paths: `/small` (12 bytes), `/10k`, `/1m`, `/upload` (drains the body, answers its length), `/echo` (answers
+//! Paths: `/small` (12 bytes), `/fresh` (the same, for caches to keep), `/10k`, `/1m`, `/upload` (drains the body, answers its length), `/echo` (answers
 //! with the request head as it arrived, for the check that all proxies do the same work), `/stats` (counters). All of
 //! them also stand below `/r/N/`, for the scenario with many routes.
 
@@ -49,10 +49,10 @@ struct Head {
 
 /// Serves until the process is stopped.
 pub fn run(listen: &[SocketAddr]) -> Result<()> {
-    let by_path = [(&b"/small"[..], SMALL), (b"/10k", TEN_KIB), (b"/1m", ONE_MIB)]
-        .into_iter()
-        .map(|(path, len)| (path, answer("200 OK", &vec![b'x'; len])))
-        .collect();
+    let sizes = [(&b"/small"[..], SMALL), (b"/10k", TEN_KIB), (b"/1m", ONE_MIB)];
+    let mut by_path: HashMap<_, _> =
+        sizes.into_iter().map(|(path, len)| (path, answer("200 OK", &vec![b'x'; len]))).collect();
+    by_path.insert(b"/fresh", fresh());
     let answers = Arc::new(Answers { by_path, requests: AtomicU64::new(0), connections: AtomicU64::new(0) });
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         for (index, address) in listen.iter().enumerate() {
@@ -151,6 +151,16 @@ fn rare(head: &Head, echo: Option<Vec<u8>>, index: usize, answers: &Answers) -> 
         }
         _ => answer("404 Not Found", b"no such path\n"),
     }
+}
+
+/// An answer to be kept. Without a date, of which caches count its age.
+fn fresh() -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\nServer: endpoint\r\nCache-Control: max-age=3600\r\nContent-Type: text/plain\r\n\
+         Content-Length: {SMALL}\r\n\r\n{}",
+        "x".repeat(SMALL)
+    )
+    .into_bytes()
 }
 
 /// A whole answer with the fields that a common application server sends.

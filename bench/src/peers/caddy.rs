@@ -9,8 +9,15 @@ use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, rout
 use crate::process::{Launch, find};
 
 /// Caddy's row.
-pub const PEER: Peer =
-    Peer { name: "caddy", role: Role::Other, supervised: false, no_http3: None, version, launch };
+pub const PEER: Peer = Peer {
+    name: "caddy",
+    role: Role::Other,
+    supervised: false,
+    caches: false,
+    no_http3: None,
+    version,
+    launch,
+};
 
 fn program() -> Result<PathBuf> {
     find("caddy").context("Caddy is not installed (Debian package caddy)")

@@ -9,8 +9,15 @@ use super::{ANSWER_FIELD, BODY_LIMIT, ORIGIN, Peer, Role, Site, Wire, route_host
 use crate::process::{Launch, find};
 
 /// Envoy's row.
-pub const PEER: Peer =
-    Peer { name: "envoy", role: Role::Other, supervised: false, no_http3: None, version, launch };
+pub const PEER: Peer = Peer {
+    name: "envoy",
+    role: Role::Other,
+    supervised: false,
+    caches: false,
+    no_http3: None,
+    version,
+    launch,
+};
 
 /// Where `scripts/bench` says that it is.
 const PROGRAM: &str = "BENCH_ENVOY";

@@ -9,6 +9,7 @@ mod haproxy;
 mod nginx;
 mod portcullis;
 mod relay;
+mod varnish;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -55,6 +56,8 @@ pub struct Work {
     pub hosts: usize,
     /// Access log as JSON to a file, changes of fields on both ways, CORS, a limit for bodies.
     pub everything: bool,
+    /// Answers that may be are kept and served from memory.
+    pub cached: bool,
     /// Connections of clients at once.
     pub connections: usize,
 }
@@ -122,6 +125,8 @@ pub enum Role {
     Tuned,
     /// Compared with as well: the best of the references and these is the best peer.
     Other,
+    /// A cache before all: it takes part where answers are kept.
+    Cache,
     /// Not a proxy of HTTP: the least that moving the bytes costs.
     Floor,
 }
@@ -134,6 +139,8 @@ pub struct Peer {
     pub role: Role,
     /// Its first process only watches over the workers; its memory is not counted (its CPU time is).
     pub supervised: bool,
+    /// Whether its cache is compared.
+    pub caches: bool,
     /// Why it does not take part where clients speak HTTP/3, if so.
     pub no_http3: Option<&'static str>,
     /// Says its version; an error says why it cannot take part.
@@ -151,5 +158,6 @@ pub const PEERS: &[Peer] = &[
     haproxy::TUNED,
     caddy::PEER,
     envoy::PEER,
+    varnish::PEER,
     relay::PEER,
 ];

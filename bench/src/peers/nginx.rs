@@ -12,6 +12,7 @@ pub const PEER: Peer = Peer {
     name: "nginx",
     role: Role::Reference,
     supervised: true,
+    caches: true,
     no_http3: NO_HTTP3,
     version,
     launch: |site| launch(site, ""),
@@ -25,6 +26,7 @@ pub const TUNED: Peer = Peer {
     name: "nginx-tuned",
     role: Role::Tuned,
     supervised: true,
+    caches: false,
     no_http3: NO_HTTP3,
     version,
     launch: |site| launch(site, "proxy_buffers 8 32k; proxy_buffer_size 16k; client_body_buffer_size 64k;"),
@@ -56,6 +58,11 @@ fn configuration(site: &Site, buffers: &str) -> String {
     let dir = site.dir.display();
     let room = work.room();
     let log = if work.everything { everything(site) } else { "access_log off;".into() };
+    let cache = if work.cached {
+        format!("proxy_cache_path {dir}/cache keys_zone=bench:16m;\n    proxy_cache bench;")
+    } else {
+        String::new()
+    };
     let limit = if work.everything { BODY_LIMIT } else { 0 };
     let (fields, servers) = (fields(site), servers(site));
     format!(
@@ -82,6 +89,7 @@ http {{
     client_body_temp_path {dir}/body;
     proxy_temp_path {dir}/proxy;
     fastcgi_temp_path {dir}/fastcgi;
+    {cache}
     uwsgi_temp_path {dir}/uwsgi;
     scgi_temp_path {dir}/scgi;
 

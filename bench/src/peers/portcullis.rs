@@ -8,8 +8,15 @@ use super::{ANSWER_FIELD, BODY_LIMIT, KEPT, ORIGIN, Peer, Role, Site, Wire, rout
 use crate::process::Launch;
 
 /// Our row.
-pub const PEER: Peer =
-    Peer { name: "portcullis", role: Role::Ours, supervised: false, no_http3: None, version, launch };
+pub const PEER: Peer = Peer {
+    name: "portcullis",
+    role: Role::Ours,
+    supervised: false,
+    caches: true,
+    no_http3: None,
+    version,
+    launch,
+};
 
 fn version(site: &Site) -> Result<String> {
     let path = &site.portcullis;
@@ -54,6 +61,7 @@ fn configuration(site: &Site) -> String {
     if work.wire == Wire::Quic {
         tls.push_str("http3 = true\n");
     }
+    let cached = work.cached;
     let log = match work.everything {
         true => format!("[access_log]\nformat = \"json\"\nfile = {:?}\n", site.access_log()),
         false => String::new(),
@@ -84,6 +92,7 @@ filter = \"warn\"
 [services.bench]
 endpoints = [{{ url = \"{scheme}://{a}\" }}, {{ url = \"{scheme}://{b}\" }}]
 strategy = \"round_robin\"
+cache = {cached}
 pool = {{ max_idle = {KEPT} }}
 
 [middlewares.answer-field]

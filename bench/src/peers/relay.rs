@@ -10,6 +10,7 @@ pub const PEER: Peer = Peer {
     name: "relay",
     role: Role::Floor,
     supervised: false,
+    caches: false,
     no_http3: Some("the relay copies TCP"),
     version,
     launch,

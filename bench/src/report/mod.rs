@@ -105,12 +105,12 @@ fn rows(outcome: &Outcome, entries: &[Entry]) -> Vec<Vec<String>> {
         out.push(figures);
         if entry.peer.role == Role::Ours {
             out.extend(ratios(outcome, entries, runs, &[Role::Reference], "– ratio, C proxies"));
-            if has(outcome, entries, Role::Other) {
+            if has(outcome, entries, Role::Other) || has(outcome, entries, Role::Cache) {
                 out.extend(ratios(
                     outcome,
                     entries,
                     runs,
-                    &[Role::Reference, Role::Other],
+                    &[Role::Reference, Role::Other, Role::Cache],
                     "– ratio, best peer",
                 ));
             }

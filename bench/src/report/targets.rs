@@ -30,7 +30,7 @@ impl Verdict {
                 (own / best(outcome, entries, &[Role::Reference], measure)?, " × the better C proxy's")
             }
             Against::Best => {
-                let peers = [Role::Reference, Role::Other];
+                let peers = [Role::Reference, Role::Other, Role::Cache];
                 (own / best(outcome, entries, &peers, measure)?, " × the best peer's")
             }
             Against::Floor => (own / best(outcome, entries, &[Role::Floor], measure)?, " × the relay's"),
