@@ -19,6 +19,7 @@ pub mod forwarded;
 pub mod id;
 pub mod keep;
 pub mod known;
+pub mod limit;
 pub mod line;
 pub mod meter;
 pub mod middleware;

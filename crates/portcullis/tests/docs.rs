@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
+    "policies/capacity.md",
     "policies/circuit-breaker.md",
     "policies/deadlines.md",
     "policies/fallback.md",

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use portcullis_config::model::{self, Probe};
 use portcullis_core::endpoint::{Endpoint, Health};
-use portcullis_proxy::runtime::Service;
+use portcullis_proxy::{
+    forward::capacity::{Capacity, Level},
+    runtime::Service,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -31,6 +34,16 @@ fn show(service: &Service) -> Value {
         "health_check": settings.health_check.as_ref().map(check),
         "passive_health": settings.passive_health.is_some(),
         "circuit_breakers": circuit_breakers::states(service, &service.name),
+        "capacity": capacity(service).map(|capacity| {
+            let (queued, queue) = capacity.queued();
+            let (full, timed_out) = capacity.refused();
+            json!({
+                "concurrency": level(capacity.level()),
+                "queued": queued,
+                "queue": queue,
+                "refused": { "full": full, "timeout": timed_out },
+            })
+        }),
         "endpoints": endpoints,
         "origin": origin(&settings.origin),
         "traffic": {
@@ -51,6 +64,16 @@ fn state(endpoints: &[Endpoint]) -> &'static str {
         available if available == weighted => "up",
         _ => "degraded",
     }
+}
+
+fn capacity(service: &Service) -> Option<&Capacity> {
+    service.policies.as_ref()?.capacity.as_ref()
+}
+
+fn level(level: Option<Level>) -> Option<Value> {
+    level.map(|Level { limit, adaptive, in_flight }| {
+        json!({ "limit": limit, "adaptive": adaptive, "in_flight": in_flight })
+    })
 }
 
 fn check(check: &model::HealthCheck) -> Value {
@@ -91,6 +114,7 @@ fn endpoint(service: &Service, index: usize, at: &Endpoint) -> Value {
         "weight": at.weight,
         "health": health,
         "in_flight": state.in_flight.load(Relaxed),
+        "concurrency": level(capacity(service).and_then(|capacity| capacity.endpoint_level(index))),
         "connections": state.connections.load(Relaxed),
         "idle_connections": idle,
         "latency_ms": (ewma > 0).then(|| millis(ewma as f64 / 1e6)),

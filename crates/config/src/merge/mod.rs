@@ -2,6 +2,7 @@
 
 mod breaker;
 mod cache;
+mod capacity;
 mod conditions;
 mod deadline;
 mod defaults;

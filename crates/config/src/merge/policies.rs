@@ -19,6 +19,7 @@ impl Merger<'_> {
         ServicePolicies {
             retry: written.retry.as_ref().map(|retry| self.retry(source, path, &retry.0)),
             fallback: written.fallback.as_ref().and_then(|to| self.fallback(source, path, to)),
+            capacity: self.capacity(source, path, written),
             fallback_stale: self.stale(source, path, written.fallback.as_ref()),
             circuit_breaker: breaker.map(|breaker| self.circuit_breaker(source, path, &breaker.0)),
         }

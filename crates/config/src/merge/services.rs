@@ -114,7 +114,9 @@ impl Merger<'_> {
                     "use `weight` to give it a larger share",
                 );
             }
+            let capacity = self.endpoint_capacity(source, &own, endpoint);
             endpoints.push(Endpoint {
+                capacity,
                 url: shared(&url.text),
                 scheme: url.scheme,
                 address: url.address.clone(),

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod cache;
+mod capacity;
 mod deadline;
 mod dns;
 mod fallback;
@@ -27,6 +28,7 @@ use crate::human;
 
 pub use breaker::CircuitBreaker;
 pub use cache::{Cache, CacheKey, CacheStore};
+pub use capacity::{Capacity, Concurrency, EndpointCapacity, Rate};
 pub use deadline::{Deadline, DeadlineFrom, TimeUnit};
 pub use dns::Dns;
 pub use fallback::{ERRORS, Fallback, Instead};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{CircuitBreaker, Deadline, Fallback, Mirror, Retry, Split};
+use super::{Capacity, CircuitBreaker, Deadline, Fallback, Mirror, Retry, Split};
 use crate::human;
 
 /// What a service does about failure.
@@ -22,6 +22,9 @@ pub struct ServicePolicies {
     /// How stale an answer of the cache may be that stands in for an error.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "human::maybe_time")]
     pub fallback_stale: Option<Duration>,
+    /// How much it and its endpoints bear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
 }
 
 /// What a route does about failure, where that is not its service's business.

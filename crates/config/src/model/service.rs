@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Cache, CertificateFiles, HealthCheck, Name, Origin, PassiveHealth, ServicePolicies};
+use super::{
+    Cache, CertificateFiles, EndpointCapacity, HealthCheck, Name, Origin, PassiveHealth, ServicePolicies,
+};
 use crate::human;
 
 /// A named set of endpoints and the policies for reaching them.
@@ -61,6 +63,9 @@ pub struct Endpoint {
     pub weight: u32,
     /// Facts about it.
     pub metadata: BTreeMap<Arc<str>, Arc<str>>,
+    /// What it bears, where that differs from the others.
+    #[serde(flatten)]
+    pub capacity: EndpointCapacity,
 }
 
 /// How an endpoint is spoken to.

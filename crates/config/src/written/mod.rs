@@ -4,6 +4,7 @@
 mod admin;
 mod breaker;
 mod cache;
+mod capacity;
 mod deadline;
 mod dns;
 mod error_page;
@@ -36,6 +37,7 @@ use serde::Deserialize;
 pub use admin::Admin;
 pub use breaker::{BreakerScope, CircuitBreaker};
 pub use cache::{Cache, CacheKey, CacheStore};
+pub use capacity::{Capacity, Concurrency, Rate};
 pub use deadline::Deadline;
 pub use dns::{Dns, NameServer};
 pub use error_page::ErrorPage;

@@ -9,8 +9,8 @@ use serde::{
 };
 
 use super::{
-    Cache, CircuitBreaker, EndpointUrl, Fallback, HealthCheck, Lit, OrTable, PassiveHealth, Retry,
-    ServiceTimeouts, Strategy, UpstreamTls, literal::Literal,
+    Cache, Capacity, CircuitBreaker, Concurrency, EndpointUrl, Fallback, HealthCheck, Lit, OrTable,
+    PassiveHealth, Rate, Retry, ServiceTimeouts, Strategy, UpstreamTls, literal::Literal,
 };
 use crate::{
     model::{ProxyProtocol, SameSite, UpstreamHttp},
@@ -22,7 +22,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// The endpoints: addresses (`http://`, `https://`, `h2c://`, `ws://`, `wss://`, `unix:/path`, `unix+h2c:/path`),
-    /// or tables with `url`, `weight` and `metadata`.
+    /// or tables with `url`, `weight`, `metadata`, `concurrency` and `rate`.
     pub endpoints: Option<Vec<OrTable<Endpoint>>>,
     /// The same as `endpoints`.
     pub urls: Option<Vec<OrTable<Endpoint>>>,
@@ -44,6 +44,8 @@ pub struct Service {
     pub circuit_breaker: Option<OrTable<CircuitBreaker>>,
     /// What clients get in place of an error. Default: the error.
     pub fallback: Option<Fallback>,
+    /// How much the service and its endpoints bear. A number is its `concurrency`. Default: unbounded.
+    pub capacity: Option<OrTable<Capacity>>,
     /// Send `Host` as the client sent it (true) or the endpoint's own (false). Default true.
     pub pass_host: Option<bool>,
     /// How long to wait for an endpoint.
@@ -77,6 +79,10 @@ pub struct Endpoint {
     /// Facts about it, shown in the admin API and read by `weight_by`.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+    /// Requests under way at once: a number, or `"adaptive"`. Default: as `capacity.endpoint_concurrency` says.
+    pub concurrency: Option<OrTable<Concurrency>>,
+    /// How often it is asked, such as `"100/s"`. Default: as `capacity.endpoint_rate` says.
+    pub rate: Option<OrTable<Rate>>,
 }
 
 impl Literal for Endpoint {
@@ -84,7 +90,7 @@ impl Literal for Endpoint {
 
     fn text(text: &str) -> Result<Self, Problem> {
         let url = <EndpointUrl as Literal>::text(text)?;
-        Ok(Endpoint { url: Lit(url), weight: None, metadata: BTreeMap::new() })
+        Ok(Endpoint { url: Lit(url), weight: None, metadata: BTreeMap::new(), concurrency: None, rate: None })
     }
 
     fn schema() -> Schema {

@@ -1,7 +1,6 @@
 //! `concurrency`: so many requests at once; the others wait in line for a time. The number is written, or found.
 
 mod gate;
-mod gradient;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +16,7 @@ use std::{
 
 use portcullis_core::{
     Answer, Decision, Done, Error, Exchange, Flow, Kind, Middleware, Source,
+    limit::{Bounds, Gradient},
     meter::{Counter, Gauge},
     middleware::{Around, MiddlewareKind, Problem},
 };
@@ -28,7 +28,6 @@ use crate::{
     settings::Time,
 };
 use gate::{Entry, Gate, Permit, Tally};
-use gradient::{Bounds, Gradient};
 
 /// Settings of `concurrency`.
 #[derive(Debug, Deserialize, JsonSchema)]

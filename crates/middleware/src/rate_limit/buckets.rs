@@ -11,10 +11,9 @@ use std::{
     time::Instant,
 };
 
-use super::{
-    bound::{Bound, Grant},
-    key::Random,
-};
+use portcullis_core::limit::{Bound, Grant};
+
+use super::key::Random;
 
 const SHARDS: usize = 128;
 /// A client stands in one of so many lines.

@@ -8,12 +8,12 @@ use std::{
 
 use portcullis_core::{
     Exchange,
+    limit::{Bound, Grant},
     middleware::{Around, Problem},
     store::{self, Take, Taken},
 };
 
 use super::{
-    bound::{Bound, Grant},
     buckets::Buckets,
     calendar::Unit,
     key::Key,

@@ -1,7 +1,6 @@
 //! `rate_limit`: so many requests in so much time, from each client or whoever else is told apart; in this process's
 //! memory, or in a store where several gateways count together.
 
-mod bound;
 mod buckets;
 mod calendar;
 mod few;

@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -18,9 +18,10 @@ use std::{
 use http::StatusCode;
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Frame, Kind, balance::Pick};
 
-use self::choice::Asked;
+use self::{admit::Wish, choice::Asked};
 use super::{
     Forward, TRIES, Way, attempt,
+    capacity::{Capacity, Held},
     fallback::{self, Fallback},
     mirror::Mirror,
     nobody,
@@ -35,6 +36,7 @@ use crate::{
     runtime::Service,
 };
 
+mod admit;
 mod choice;
 mod once;
 mod race;
@@ -49,6 +51,8 @@ pub struct Policies {
     pub retry: Option<Retry>,
     /// Leave the service alone for a time when it fails.
     pub breakers: Option<Breakers>,
+    /// How much the service and its endpoints bear.
+    pub capacity: Option<Capacity>,
     /// Copies for another service.
     pub mirror: Option<Mirror>,
     /// What clients get in place of an error.
@@ -118,7 +122,9 @@ async fn run(
         mirror.send(parts, twin, &saved);
     }
     let breakers = of_service.and_then(|policies| policies.breakers.as_ref());
-    let mut run = Run { parts, retry, breakers, saved, asked: Asked::default(), made: 0, waited: 0 };
+    let capacity = of_service.and_then(|policies| policies.capacity.as_ref());
+    let (asked, held) = (Asked::default(), Mutex::default());
+    let mut run = Run { parts, retry, breakers, capacity, saved, asked, held, made: 0, waited: 0 };
     let result = run.attempts(x, way, now).await;
     if let Some((mirror, twin)) = copy {
         mirror.send(parts, twin, &run.saved);
@@ -138,6 +144,8 @@ struct Run<'a> {
     breakers: Option<&'a Breakers>,
     saved: Saved,
     asked: Asked,
+    capacity: Option<&'a Capacity>,
+    held: Mutex<Vec<(usize, Held)>>,
     /// Attempts so far.
     made: u32,
     /// Of those, after a wait.
@@ -164,7 +172,8 @@ impl Run<'_> {
         let key = service.key.as_ref().and_then(|key| key.key(x));
         let mut last: Option<(usize, Result<Answer, Error>)> = None;
         loop {
-            let (index, permit) = match (self.admitted(bound, key, now), last.take()) {
+            let admitted = self.admitted(x, Wish { bound, key }, now).await;
+            let ((index, permit), then) = match (admitted, last.take()) {
                 (Ok(admitted), None) => admitted,
                 (Ok(admitted), Some((_, result))) => {
                     if let Ok(answer) = result {
@@ -176,12 +185,13 @@ impl Run<'_> {
                 // Nobody takes it any longer: then what the last attempt brought is what there is.
                 (Err(_), Some((index, result))) => return self.done(bound, index, result, x),
                 (Err(error), None) => {
-                    if error.kind == Kind::CircuitOpen {
-                        service.metrics.failed(self.parts.worker.index, Kind::CircuitOpen);
+                    if matches!(error.kind, Kind::CircuitOpen | Kind::Overloaded) {
+                        service.metrics.failed(self.parts.worker.index, error.kind);
                     }
                     return Err(error);
                 }
             };
+            now = then;
             way.endpoint = Some(index);
             way.attempts += 1;
             self.made += 1;
@@ -202,13 +212,19 @@ impl Run<'_> {
                 }
             };
             let wait = match self.judge(x, &result, key) {
-                Next::Done => return self.done(bound, index, result, x),
+                Next::Done => {
+                    let held = std::mem::take(&mut *self.held());
+                    // Its places are its own until the last byte of the answer has left.
+                    held.into_iter().filter(|(at, _)| *at == index).for_each(|(_, held)| x.remember(held));
+                    return self.done(bound, index, result, x);
+                }
                 Next::Now => Duration::ZERO,
                 Next::After(wait) => {
                     self.waited += 1;
                     wait
                 }
             };
+            self.held().clear();
             self.wait(wait, x).await?;
             last = Some((index, result));
             now = Instant::now();

@@ -26,6 +26,7 @@ use upstream::{InFlight, Upstream};
 
 pub mod budget;
 pub mod cache;
+pub mod capacity;
 pub mod careful;
 pub mod connect;
 pub mod deadline;

@@ -1,10 +1,10 @@
-//! Which endpoint an attempt goes to, and whether its circuit breaker lets it.
+//! Which endpoint an attempt goes to.
 
 use std::time::{Duration, Instant};
 
 use portcullis_core::{Error, Kind};
 
-use super::{Admitted, Run, nobody};
+use super::{Run, nobody};
 
 /// Endpoints that were asked last.
 #[derive(Default)]
@@ -34,45 +34,13 @@ impl Asked {
     }
 }
 
-impl<'a> Run<'a> {
-    /// An endpoint, and the leave of its circuit breaker.
-    pub(super) fn admitted(
-        &self,
-        bound: Option<usize>,
-        key: Option<u64>,
-        now: Instant,
-    ) -> Result<Admitted<'a>, Error> {
-        let Some(breakers) = self.breakers else {
-            return Ok((self.choose(bound, key, &[], now)?, None));
-        };
-        if let Some(whole) = &breakers.whole {
-            let permit = whole.admit(now, fastrand::f64()).map_err(|wait| self.shut(wait))?;
-            return Ok((self.choose(bound, key, &[], now)?, Some((whole, permit))));
-        }
-        let (mut shut, mut soonest): (Vec<usize>, Option<Duration>) = (Vec::new(), None);
-        loop {
-            let index = match (self.choose(bound, key, &shut, now), soonest) {
-                (Ok(index), _) => index,
-                (Err(_), Some(wait)) => return Err(self.shut(wait)),
-                (Err(error), None) => return Err(error),
-            };
-            let Some(breaker) = breakers.each.get(index) else { return Ok((index, None)) };
-            match breaker.admit(now, fastrand::f64()) {
-                Ok(permit) => return Ok((index, Some((breaker, permit)))),
-                Err(wait) => {
-                    shut.push(index);
-                    soonest = Some(soonest.map_or(wait, |known| known.min(wait)));
-                }
-            }
-        }
-    }
-
-    fn shut(&self, wait: Duration) -> Error {
+impl Run<'_> {
+    pub(super) fn shut(&self, wait: Duration) -> Error {
         Error::because(Kind::CircuitOpen, self.parts.service.name.to_string()).retry_after(wait)
     }
 
     /// Another endpoint than those that were asked, else another than the last, else any; but none of these.
-    fn choose(
+    pub(super) fn choose(
         &self,
         bound: Option<usize>,
         key: Option<u64>,

@@ -21,6 +21,13 @@ impl Run<'_> {
         if self.retry.is_some_and(|retry| retry.hedge().is_some()) {
             service.budget.tail().record(worker, latency, began + latency);
         }
+        let tells_of_load = match result {
+            Ok(_) => true,
+            Err(error) => matches!(error.kind, Kind::ResponseTimeout | Kind::TotalTimeout),
+        };
+        if let Some(capacity) = self.capacity.filter(|_| tells_of_load) {
+            capacity.observe(index, latency, began + latency);
+        }
         if let Some((breaker, permit)) = permit
             && let Some(outcome) = self.outcome(result, latency, way)
         {

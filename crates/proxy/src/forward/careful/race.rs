@@ -17,7 +17,7 @@ use std::{
 use http::{Method, StatusCode};
 use portcullis_core::{Answer, BoxFuture, Error, Exchange, Fault, Fields, Kind, exchange::ClientLink};
 
-use super::{Admitted, Forward, Run, Way, discard};
+use super::{Admitted, Forward, Run, Way, admit::Wish, discard};
 
 /// What two attempts brought; `None`: let go.
 #[derive(Default)]
@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
     /// Another endpoint for the same request, if there is one and the budget allows it.
     fn another(&self, twin: &mut Exchange, way: &Way, key: Option<u64>) -> Option<(Admitted<'a>, Instant)> {
         let (service, worker, now) = (self.parts.service, self.parts.worker.index, Instant::now());
-        let admitted = self.admitted(None, key, now).ok()?;
+        let admitted = self.admitted_now(Wish { bound: None, key }, now).ok()?;
         if !service.budget.withdraw(now) {
             service.metrics.retry_refused(worker);
             return None;

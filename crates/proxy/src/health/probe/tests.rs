@@ -42,6 +42,7 @@ fn endpoint(scheme: Scheme, port: u16) -> model::Endpoint {
         base_path: "/base".into(),
         weight: 1,
         metadata: Default::default(),
+        capacity: Default::default(),
     }
 }
 

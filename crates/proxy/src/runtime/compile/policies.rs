@@ -10,6 +10,7 @@ use super::{Compiler, Services};
 use crate::{
     forward::{
         budget::{Allowance, Budget},
+        capacity::{self, Capacity},
         careful::Policies,
         fallback::Fallback,
         mirror::{Counts, Mirror},
@@ -28,8 +29,11 @@ impl Compiler<'_> {
         let breakers =
             settings.policies.circuit_breaker.as_ref().map(|breaker| self.breakers(settings, breaker));
         let fallback = settings.policies.fallback.as_ref().map(Fallback::new);
-        let has_any = retry.is_some() || breakers.is_some() || fallback.is_some();
-        has_any.then(|| Box::new(Policies { retry, breakers, fallback, ..Policies::default() }))
+        let parts = capacity::Parts { keep: self.parts.keep, meters: &self.parts.metrics.meters };
+        let capacity = settings.policies.capacity.as_ref();
+        let capacity = capacity.map(|capacity| Capacity::new(settings, capacity, &parts));
+        let has_any = retry.is_some() || breakers.is_some() || fallback.is_some() || capacity.is_some();
+        has_any.then(|| Box::new(Policies { retry, breakers, fallback, capacity, ..Policies::default() }))
     }
 
     fn breakers(&self, service: &model::Service, settings: &model::CircuitBreaker) -> Breakers {

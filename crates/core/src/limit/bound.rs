@@ -6,20 +6,35 @@
 
 use std::time::Duration;
 
-use portcullis_core::store::Taken;
+use crate::store::Taken;
 
 /// What bounds a counter. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// A bucket that refills by one after each interval.
-    Rate { interval: u64, burst: u64, more: u64 },
+    Rate {
+        /// Between two.
+        interval: u64,
+        /// What the full bucket holds.
+        burst: u64,
+        /// Beyond the burst, for those who are made to wait.
+        more: u64,
+    },
     /// So many until the window ends: at a second since 1970, in so many nanoseconds from now.
-    Quota { quota: u64, ends: u64, left: u64 },
+    Quota {
+        /// So many.
+        quota: u64,
+        /// When it ends.
+        ends: u64,
+        /// In how long.
+        left: u64,
+    },
 }
 
 /// What came of taking, before anybody wants to read it: most never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
+    /// Was there enough?
     pub enough: bool,
     /// How long to wait, see [`Taken::wait`].
     pub wait: u64,

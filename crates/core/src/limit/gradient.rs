@@ -24,8 +24,11 @@ const SMOOTHING: f64 = 0.2;
 /// Bounds of the limit, and where it begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
+    /// Never less at once.
     pub min: f64,
+    /// Never more at once.
     pub max: f64,
+    /// At the start.
     pub initial: f64,
 }
 
@@ -55,6 +58,7 @@ struct Window {
 const EMPTY: Window = Window { began: None, count: 0, sum: 0.0, inside: 0 };
 
 impl Gradient {
+    /// One that knows nothing yet.
     pub fn new(bounds: Bounds) -> Gradient {
         Gradient {
             limit: bounds.initial,

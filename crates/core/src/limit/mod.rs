@@ -1,0 +1,8 @@
+//! The arithmetic of limits, with the time passed in: how much may be taken of what refills, and how many requests
+//! something bears at once.
+
+pub mod bound;
+pub mod gradient;
+
+pub use bound::{Bound, Grant};
+pub use gradient::{Bounds, Gradient};
