@@ -1,7 +1,7 @@
 //! The sockets that carry HTTP/1.1, as one type: plain TCP, TLS either way round, and Unix sockets.
 
 use std::{
-    io,
+    io::{self, BufRead},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -47,13 +47,23 @@ impl Io {
         !matches!(self, Io::TlsServer(_) | Io::TlsClient(_))
     }
 
-    /// Ready when there is something to read, where that can be told without reading it (plain TCP and Unix); other
-    /// streams are always "ready", and the read itself waits.
-    pub fn poll_something(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there is something to read, or there may be: a record of TLS may turn out to be half of one, and of TLS
+    /// towards an endpoint nothing is known. The read itself waits then.
+    pub fn poll_something(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Io::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Io::Unix(stream) => stream.poll_read_ready(cx).map(drop),
-            _ => Poll::Ready(()),
+            Io::TlsServer(stream) => {
+                let (socket, session) = stream.get_mut();
+                // What was decrypted already, or the end of the session.
+                match session.reader().fill_buf() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        socket.poll_read_ready(cx).map(drop)
+                    }
+                    _ => Poll::Ready(()),
+                }
+            }
+            Io::TlsClient(_) | Io::Gone => Poll::Ready(()),
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod observe;
 pub mod pages;
 pub mod proxy_protocol;
 pub mod refused;
+pub mod rounds;
 pub mod route;
 pub mod runtime;
 pub mod serve;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwapOption;
 
-use crate::{clock::Clock, runtime::Runtime};
+use crate::{clock::Clock, rounds::Rounds, runtime::Runtime};
 
 /// What every connection of one worker shares.
 pub struct Worker {
@@ -15,6 +15,8 @@ pub struct Worker {
     pub index: usize,
     /// Deadlines.
     pub clock: Arc<Clock>,
+    /// Which requests begin when.
+    pub rounds: Arc<Rounds>,
     /// Connections being served by this worker.
     pub connections: AtomicUsize,
     /// Requests of our own under way on this worker, see [`crate::forward::detached`].
@@ -38,6 +40,7 @@ impl Worker {
             me: me.clone(),
             index,
             clock: Clock::new(),
+            rounds: Arc::default(),
             connections: AtomicUsize::new(0),
             detached: AtomicUsize::new(0),
             runtime: ArcSwapOption::empty(),

@@ -67,6 +67,8 @@ impl Hand {
             runtime.block_on(async move {
                 tokio::spawn(ours.clock.clone().run());
                 tokio::spawn(sweep(ours.clone()));
+                let rounds = ours.rounds.clone();
+                tokio::spawn(async move { rounds.run().await });
                 tokio::select! {
                     // An error means that the owner is gone: time to stop as well.
                     _ = stopped => {}

@@ -1,6 +1,12 @@
 //! HTTP/1.1 towards the client: one task per connection, reading requests and writing answers in turn.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use portcullis_config::model::ListenerTimeouts;
@@ -23,6 +29,7 @@ use crate::{
     io::Io,
     listen::{Cancelled, Drain},
     refused,
+    rounds::Place,
     runtime::Listener,
     serve::serve,
     ticket::Ticket,
@@ -48,6 +55,7 @@ pub async fn serve_connection(
     let cancelled = drain.cancelled();
     let opened = worker.clock.now_ms();
     let link = Link::new(io, pace);
+    let place = Place::new(worker.rounds.clone());
     let mut server = Server {
         link,
         worker,
@@ -62,6 +70,7 @@ pub async fn serve_connection(
         is_http2: false,
         linger: closing::LINGER,
         is_last: false,
+        place,
     };
     while server.turn().await {}
     if server.is_http2 {
@@ -105,6 +114,8 @@ struct Server {
     linger: Duration,
     /// The client has said that its last request was its last.
     is_last: bool,
+    /// Among those who want to begin a request.
+    place: Place,
 }
 
 /// How long a connection is waited for, of [`ListenerTimeouts`].
@@ -167,9 +178,11 @@ impl Server {
             is_listening,
             patience,
             requests,
+            place,
             ..
         } = self;
         let (mut scan, mut began, mut empty_lines) = (Scan::default(), false, 0);
+        place.end();
         watch.set(patience.keep_alive);
         poll_fn(|cx| {
             let state = &mut *link.lock();
@@ -198,6 +211,14 @@ impl Server {
                         return Poll::Ready(Ok(arrived));
                     }
                 }
+                if !began {
+                    if state.io.poll_something(cx).is_pending() {
+                        break;
+                    }
+                    // Its turn is waited for before a byte is read, or a buffer held. A request has come meanwhile, so
+                    // this is not the time to find that there has been none for long, or to close because of a drain.
+                    ready!(place.poll_begin(cx));
+                }
                 match state.input.poll_fill(&mut state.io, cx, buffers::SIZE / 2) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
                         state.gone = true;
@@ -208,6 +229,7 @@ impl Server {
                 }
             }
             if !began {
+                place.end();
                 state.input.release();
                 // Registered once per connection: the task stays the same, and so does whom to wake.
                 if (!*is_listening || drain.is_draining()) && cancelled.as_mut().poll(cx).is_ready() {
@@ -243,6 +265,7 @@ impl Server {
         let keep = keep && self.may_go_on(&listener);
         drop(listener);
         if answer.tunnel.is_some() {
+            self.place.end();
             Box::pin(self.tunnel(answer, ticket)).await;
             return false;
         }
