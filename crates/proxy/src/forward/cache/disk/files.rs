@@ -137,9 +137,10 @@ impl Core {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the metrics what is there.
+    /// Tells the metrics what is there. Under the lock, so that of two at a time the later has the last word.
     pub fn show(&self) {
-        let (objects, bytes) = self.index().filled();
+        let index = self.index();
+        let (objects, bytes) = index.filled();
         self.meters.objects.set(objects as f64);
         self.meters.bytes.set(bytes as f64);
     }
