@@ -23,7 +23,7 @@ struct Script {
 
 /// Needs time to pass, what only a configuration of paths shows, or what the gateway does not let through.
 fn is_for_binary(row: &Row) -> bool {
-    let waits = row.exchanges().iter().any(|step| step.after > 1 || step.then == "stale");
+    let waits = row.exchanges().iter().any(|step| step.after > 1 || step.delay > 0 || step.then == "stale");
     let lines = || row.exchanges().into_iter().flat_map(|step| [step.ask, step.origin]).flatten();
     let is_odd = |line: &String| {
         line.contains(": @")

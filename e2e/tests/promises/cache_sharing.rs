@@ -191,6 +191,67 @@ endpoints = ["{app}"]
     assert_eq!(head.status, 200, "HEAD too: {:?}", head.headers);
 }
 
+/// Who has other credentials waits for no answer that is for somebody else: each gets his own, unless the answer says that it
+/// is for all. One who comes without any does not wait for one who has them either.
+#[tokio::test]
+async fn nobody_gets_an_answer_for_others_credentials() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let app = Endpoint::start(move |request| {
+        count.fetch_add(1, SeqCst);
+        async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let said = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            let who = [said("authorization"), said("cookie")].concat();
+            let path = request.uri().path();
+            let public = if path == "/public" { "public, " } else { "" };
+            let reply = Response::builder().header("Cache-Control", format!("{public}max-age=60"));
+            let reply = if path == "/cookie" { reply.header("Set-Cookie", "a=1") } else { reply };
+            Ok(reply.body(full(format!("for {who}"))).unwrap())
+        }
+    })
+    .await;
+    let gateway = gateway(CACHED, app.url()).await;
+    let ana: &[(&str, &str)] = &[("authorization", "Bearer ana")];
+    let eva: &[(&str, &str)] = &[("authorization", "Bearer eva")];
+    let (one, two, nobody) =
+        tokio::join!(get(&gateway, "/own", ana), get(&gateway, "/own", eva), get(&gateway, "/own", &[]));
+    assert_eq!([one.text(), two.text(), nobody.text()], ["for Bearer ana", "for Bearer eva", "for "]);
+    assert_eq!(asked.load(SeqCst), 3);
+    let (one, two) = tokio::join!(get(&gateway, "/public", ana), get(&gateway, "/public", eva));
+    assert_eq!((one.text(), asked.load(SeqCst)), (two.text(), 4), "for all, and fetched once");
+    let (red, blue): (&[_], &[_]) = (&[("cookie", "c=red")], &[("cookie", "c=blue")]);
+    let (one, two) = tokio::join!(get(&gateway, "/cookie", red), get(&gateway, "/cookie", blue));
+    assert_eq!([one.text(), two.text()], ["for c=red", "for c=blue"]);
+}
+
+/// What belongs to one hop is not stored: neither the standard fields, nor those that `Connection` names, nor in a 304.
+#[tokio::test]
+async fn fields_of_a_hop_are_not_stored() {
+    let script = Script::start(|mut conversation| async move {
+        while let Some(head) = conversation.head().await {
+            let fields =
+                "Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=9\r\nETag: \"a\"\r\nX-End: 2\r\n";
+            let status = if head.contains("if-none-match") { "304 Not Modified" } else { "200 OK" };
+            let length = if status.starts_with('2') { "Content-Length: 1\r\n" } else { "" };
+            let body = if status.starts_with('2') { "x" } else { "" };
+            let reply =
+                format!("HTTP/1.1 {status}\r\nCache-Control: max-age=60\r\n{fields}{length}\r\n{body}");
+            conversation.write(reply.as_bytes()).await;
+        }
+    })
+    .await;
+    let gateway = gateway(CACHED, script.url()).await;
+    for fields in [&[][..], &[], &[("cache-control", "no-cache")], &[]] {
+        let reply = get(&gateway, "/x", fields).await;
+        assert_eq!((reply.header("x-end"), reply.text().as_str()), ("2", "x"), "{:?}", reply.headers);
+        for name in ["x-hop", "keep-alive", "connection"] {
+            assert!(reply.all(name).is_empty(), "{name}: {:?}", reply.headers);
+        }
+    }
+    assert_eq!(script.heads().len(), 2, "fetched once, confirmed once");
+}
+
 /// Grows too large to be kept while many read it: who reads slowly gets all of it as well.
 #[tokio::test]
 async fn a_slow_reader_of_a_large_body_is_not_cut_off() {

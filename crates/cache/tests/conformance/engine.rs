@@ -27,6 +27,8 @@ pub struct Engine {
     policy: Policy,
     stored: Vec<Object>,
     now: u64,
+    /// When the origin was asked last.
+    asked: u64,
     /// How often the origin answered.
     fetches: u32,
 }
@@ -44,7 +46,7 @@ const START: u64 = 1_700_000_000;
 
 impl Engine {
     pub fn new(row: &Row) -> Engine {
-        Engine { policy: policy(&row.policy), stored: Vec::new(), now: START, fetches: 0 }
+        Engine { policy: policy(&row.policy), stored: Vec::new(), now: START, asked: START, fetches: 0 }
     }
 
     pub fn run(&mut self, row: &Row) -> Result<(), String> {
@@ -197,7 +199,7 @@ impl Engine {
         body: Bytes,
     ) -> Result<Object, Refusal> {
         let received =
-            Received { status, fields, length: Some(body.len() as u64), asked: self.now, now: self.now };
+            Received { status, fields, length: Some(body.len() as u64), asked: self.asked, now: self.now };
         let admission = admit(&self.policy, &x.request, &received)?;
         let mut variant = Vec::new();
         write_variant(&admission.vary, &x.request.fields, &mut variant);
@@ -216,6 +218,8 @@ impl Engine {
     /// The origin's answer: a 304 when it is asked whether something is new, and the row says so.
     fn origin(&mut self, step: &Step, request: &Request) -> (Answer, Request) {
         self.fetches += 1;
+        self.asked = self.now;
+        self.now += step.delay;
         let mut answer = Answer::new(StatusCode::OK, "origin");
         let mut body = format!("body {}", self.fetches);
         let mut dated = false;

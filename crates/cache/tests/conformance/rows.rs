@@ -74,6 +74,9 @@ pub struct Step {
     pub ask: Vec<String>,
     #[serde(default)]
     pub origin: Vec<String>,
+    /// Seconds that the origin takes.
+    #[serde(default)]
+    pub delay: u64,
     #[serde(default)]
     pub then: String,
     #[serde(default)]
@@ -125,6 +128,7 @@ impl Row {
         let first = Step { ask: self.ask.clone(), origin: self.origin.clone(), ..Step::default() };
         let second = Step {
             after: self.after,
+            delay: 0,
             ask: again,
             origin: self.origin2.clone(),
             then: self.then.clone(),

@@ -320,3 +320,6 @@ impl Shelf {
         self.evicted.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests;
