@@ -157,6 +157,7 @@ fn times(
         lifetime: lifetime.min(policy.max_lifetime),
         stale_while_revalidate: stale(said.stale_while_revalidate, policy.stale_while_revalidate),
         stale_if_error: stale(said.stale_if_error, policy.stale_if_error),
+        in_need: policy.in_need,
         always_revalidate: said.has(Flag::NoCache) && !is_forced,
         never_stale,
     };

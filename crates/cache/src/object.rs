@@ -19,6 +19,9 @@ pub struct Times {
     pub stale_while_revalidate: u32,
     /// How much older, while the origin fails.
     pub stale_if_error: u32,
+    /// How much older, while the origin fails, by configuration when it was stored: so long a store keeps it for that. Whether
+    /// it may then be used, the configuration of that time says.
+    pub in_need: u32,
     /// `no-cache`: never without asking.
     pub always_revalidate: bool,
     /// `must-revalidate`, `proxy-revalidate`, `s-maxage`: never when stale (RFC 9111 §4.2.4).
@@ -240,6 +243,7 @@ impl Object {
             self.lengths,
             self.head,
             self.body_bytes().len() as u32,
+            times.in_need,
         ];
         numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
         let sum = checksum(&[&out, self.head(), self.body_bytes()]);
@@ -273,6 +277,7 @@ impl Object {
             lifetime: u32_at(24)?,
             stale_while_revalidate: u32_at(28)?,
             stale_if_error: u32_at(32)?,
+            in_need: u32_at(56)?,
             always_revalidate: plain.get(10) == Some(&1),
             never_stale: plain.get(11) == Some(&1),
         };
@@ -281,13 +286,42 @@ impl Object {
         let (key, variant) = (u16::try_from(key).ok()?, u16::try_from(variant).ok()?);
         let large = (body.len() > SMALL).then(|| Box::new(bytes.slice(end..)));
         let all = if large.is_some() { bytes.slice(HEADER..end) } else { bytes.slice(HEADER..) };
-        Some(Object { status, times, bytes: all, large, head: head.len() as u32, lengths, key, variant })
+        let head = head.len() as u32;
+        let object = Object { status, times, bytes: all, large, head, lengths, key, variant };
+        object.is_sound().then_some(object)
+    }
+
+    /// Is it a final answer whose lines are fields? A checksum finds damage; what somebody else wrote has a right one.
+    fn is_sound(&self) -> bool {
+        let (lines, mut at) = (self.lines(), 0_usize);
+        for (name, value) in self.field_lengths() {
+            let colon = at + name as usize;
+            let end = colon + 2 + value as usize;
+            let (Some(name), Some(value)) = (lines.get(at..colon), lines.get(colon + 2..end)) else {
+                return false;
+            };
+            let is_name = std::str::from_utf8(name).is_ok_and(portcullis_core::line::is_token);
+            let is_value = !value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+            let is_line =
+                lines.get(colon..colon + 2) == Some(b": ") && lines.get(end..end + 2) == Some(b"\r\n");
+            if !is_name || !is_value || !is_line {
+                return false;
+            }
+            at = end + 2;
+        }
+        at == lines.len() && self.lengths.is_multiple_of(4) && !self.status.is_informational()
+    }
+
+    /// Does it say of its body, where it says so at all, that it is so long?
+    pub fn says_length(&self, length: u64) -> bool {
+        let is_it = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|text| text.parse() == Ok(length));
+        self.get("content-length").all(is_it)
     }
 }
 
-const MAGIC: &[u8] = b"PCACHE01";
-/// Magic, status, flags, time, nine numbers, checksum.
-const HEADER: usize = 8 + 2 + 2 + 8 + 9 * 4 + 8;
+const MAGIC: &[u8] = b"PCACHE02";
+/// Magic, status, flags, time, ten numbers, checksum.
+const HEADER: usize = 8 + 2 + 2 + 8 + 10 * 4 + 8;
 
 /// FNV-1a over words of eight bytes: finds damage, not malice.
 pub fn checksum(parts: &[&[u8]]) -> u64 {

@@ -152,19 +152,35 @@ pub trait CounterStore: Send + Sync + 'static {
     fn take<'a>(&'a self, takes: &'a [Take], forced: bool) -> BoxFuture<'a, Result<Vec<Taken>, Failure>>;
 }
 
+/// What became of a value that was to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is kept.
+    Kept,
+    /// It was purged since it was asked for.
+    Purged,
+    /// It was asked for so long ago that nobody knows whether it was purged since.
+    Late,
+}
+
 /// A store that keeps bytes under keys for a time.
 pub trait BlobStore: Send + Sync + 'static {
     /// What is kept under a key.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Failure>>;
 
-    /// Keeps a value for a time, in place of what was there, under tags by which it can be purged.
+    /// Now, by the store's own clock, in microseconds.
+    fn now(&self) -> BoxFuture<'_, Result<u64, Failure>>;
+
+    /// Keeps a value for a time, in place of what was there, under tags by which it can be purged: unless it was purged,
+    /// by whomever, `since` this moment of the store's clock, when it was asked for.
     fn put<'a>(
         &'a self,
         key: &'a str,
         value: Bytes,
         ttl: Duration,
         tags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<(), Failure>>;
+        since: u64,
+    ) -> BoxFuture<'a, Result<Put, Failure>>;
 
     /// Forgets a key; was it there?
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, Failure>>;

@@ -20,11 +20,19 @@ pub(crate) enum Operation {
     Delete,
     /// Forgetting many.
     Purge,
+    /// Asking for the time.
+    Clock,
 }
 
 impl Operation {
-    const ALL: [Operation; 5] =
-        [Operation::Take, Operation::Get, Operation::Put, Operation::Delete, Operation::Purge];
+    const ALL: [Operation; 6] = [
+        Operation::Take,
+        Operation::Get,
+        Operation::Put,
+        Operation::Delete,
+        Operation::Purge,
+        Operation::Clock,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +41,7 @@ impl Operation {
             Operation::Put => "put",
             Operation::Delete => "delete",
             Operation::Purge => "purge",
+            Operation::Clock => "clock",
         }
     }
 }

@@ -318,6 +318,31 @@ async fn stale_from_the_disk_while_the_service_is_away() {
     assert!(get(&two, "/b").await.status >= 500);
 }
 
+/// The same where the configuration allows it rather than the answer: also what is found after a restart.
+#[tokio::test]
+async fn a_fallback_from_the_disk() {
+    let folder = TempDir::new().unwrap();
+    let mut app = Endpoint::with(|_| {
+        let reply = Response::builder().header("Cache-Control", "max-age=1, must-revalidate");
+        reply.body(full("here")).unwrap()
+    })
+    .await;
+    let text = NEAR.replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
+    let mut one = setup(&text, &app, folder.path()).start().await;
+    get(&one, "/a").await;
+    get(&one, "/b").await;
+    stored(&one, 2).await;
+    end(&mut one, Signal::TERM).await;
+    app.stop().await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let two = setup(&text, &app, folder.path()).start().await;
+    let reply = ask(&two, "/b", &[("range", "bytes=-2")]).await;
+    assert_eq!((reply.status, reply.text().as_str()), (206, "re"));
+    let reply = get(&two, "/a").await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, "here"));
+    assert!(reply.header(MEMORY).contains("stale-if-error"), "{:?}", reply.headers);
+}
+
 /// An upgrade: the folder passes from the old process to the new one, whole.
 #[tokio::test]
 async fn an_upgrade_hands_the_folder_over() {

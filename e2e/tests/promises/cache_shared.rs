@@ -1,6 +1,12 @@
 //! The cache's shared store: a real redis-server between two gateways, killed and started again under them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
 
 use http::{Request, Response};
 use portcullis_e2e::{
@@ -28,7 +34,11 @@ url = "{redis}"
 
 /// A gateway that has found its store.
 async fn gateway(app: &Endpoint, redis: &Redis) -> Gateway {
-    let gateway = Setup::new(SHARED).set("app", app.url()).set("redis", redis.url()).start().await;
+    gateway_of(SHARED, app, redis).await
+}
+
+async fn gateway_of(text: &str, app: &Endpoint, redis: &Redis) -> Gateway {
+    let gateway = Setup::new(text).set("app", app.url()).set("redis", redis.url()).start().await;
     within(LONG, "the store", || async { gateway.metrics().await.sum("gateway_store_up", &[]) >= 1.0 }).await;
     gateway
 }
@@ -81,6 +91,49 @@ async fn gateways_share_what_they_fetched() {
     assert_eq!(app.count(), before + 1, "purged from the store too");
 }
 
+/// What is purged or changed at one gateway while another fetches it is put back neither for all nor for himself when it
+/// comes; what is asked for afterwards is kept.
+#[tokio::test]
+async fn a_purge_reaches_what_others_are_fetching() {
+    let redis = Redis::start().await;
+    let (gate, opened) = tokio::sync::watch::channel(true);
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let app = Endpoint::start(move |request| {
+        let (mut opened, number) = (opened.clone(), count.fetch_add(1, SeqCst) + 1);
+        async move {
+            let reply = Response::builder().header("Cache-Control", "max-age=600").header("Cache-Tag", "all");
+            if request.method() != "POST" {
+                opened.wait_for(|open| *open).await.unwrap();
+            }
+            Ok(reply.body(full(format!("answer {number}"))).unwrap())
+        }
+    })
+    .await;
+    let (one, two) = (gateway(&app, &redis).await, gateway(&app, &redis).await);
+    let ways = ["tag=all", "url=http://shop.example/url", "prefix=http://shop.example/pre", "all=true", ""];
+    for (path, way) in ["/tag", "/url", "/prefix", "/all", "/change"].into_iter().zip(ways) {
+        gate.send_replace(false);
+        let before = asked.load(SeqCst);
+        let change = async {
+            within(LONG, "the service to be asked", || async { asked.load(SeqCst) > before }).await;
+            if way.is_empty() {
+                let post = Request::post(path).header("host", "shop.example").body(full("x")).unwrap();
+                assert_eq!(one.send(post).await.status, 200);
+            } else {
+                assert_eq!(one.admin_post(&format!("/api/cache/purge?{way}")).await.status, 200);
+            }
+            gate.send_replace(true);
+        };
+        let (old, ()) = tokio::join!(get(&two, path), change);
+        // He is told when he puts it into the store, behind the answer.
+        within(LONG, "the other to know", || async { get(&two, path).await.text() != old.text() }).await;
+        assert_ne!(get(&one, path).await.text(), old.text(), "{way}");
+        let (again, after) = (get(&two, path).await, get(&two, path).await);
+        assert!(again.text() == after.text() && after.header("cache-status").contains("hit"), "{way}");
+    }
+}
+
 /// What another gateway fetched is stale, and the service fails: it is better than nothing here too.
 #[tokio::test]
 async fn what_others_fetched_is_used_in_need() {
@@ -100,6 +153,41 @@ async fn what_others_fetched_is_used_in_need() {
         assert!(reply.header("cache-status").contains("detail=stale-if-error"), "{:?}", reply.headers);
     }
     assert_eq!(get(&two, "/b").await.status, 502);
+}
+
+/// The same where the answer does not say that it may be used, but the configuration does (`fallback.stale`): whole, a part
+/// of it, or only its head, also where nobody asked for it here before.
+#[tokio::test]
+async fn what_others_fetched_is_a_fallback() {
+    let redis = Redis::start().await;
+    let app = Endpoint::with(move |_| {
+        let reply = Response::builder().header("Cache-Control", "max-age=1, must-revalidate");
+        reply.body(full("good")).unwrap()
+    })
+    .await;
+    let text = SHARED.replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
+    let (one, two) = (gateway_of(&text, &app, &redis).await, gateway_of(&text, &app, &redis).await);
+    for path in ["/whole", "/part", "/head"] {
+        assert_eq!(get(&one, path).await.text(), "good");
+    }
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    drop(app);
+    let ask = async |method: &str, path: &str, range: &str| {
+        let request = Request::builder().method(method).uri(path).header("host", "shop.example");
+        let mut request = request.header("accept-encoding", "gzip");
+        if !range.is_empty() {
+            request = request.header("range", range);
+        }
+        let reply = Client::h1(two.addr()).await.fetch(request.body(empty()).unwrap()).await;
+        assert!(reply.header("cache-status").contains("detail=stale-if-error"), "{path} {:?}", reply.headers);
+        (reply.status, reply.text())
+    };
+    assert_eq!(ask("GET", "/part", "bytes=1-2").await, (206, "oo".into()));
+    assert_eq!(ask("HEAD", "/head", "").await, (200, String::new()));
+    for _ in 0..2 {
+        assert_eq!(ask("GET", "/whole", "").await, (200, "good".into()));
+    }
+    assert_eq!(get(&two, "/other").await.status, 502);
 }
 
 /// The store goes away and comes back: misses and a count, never an error.

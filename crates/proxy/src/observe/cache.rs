@@ -19,13 +19,15 @@ use crate::forward::cache::Stock;
 
 /// Outcomes, as [`Outcome::word`] has them.
 const WORDS: [&str; 7] = ["hit", "stale", "miss", "collapsed", "revalidated", "expired", "bypass"];
+/// Tiers behind memory, as an outcome's detail and as a label have them.
+const TIERS: [(&str, &str); 2] = [("disk", "disk"), ("store", "redis")];
 
 /// Counters of the cache of one route, or of several with one path label.
 #[derive(Debug)]
 pub struct CacheMetrics {
     /// The `path` label.
     pub(super) label: Arc<str>,
-    shards: Shards<[AtomicU64; WORDS.len()]>,
+    shards: Shards<[AtomicU64; WORDS.len() + TIERS.len()]>,
     refreshes: AtomicU64,
 }
 
@@ -41,6 +43,12 @@ impl CacheMetrics {
         if let Some(cell) = WORDS.iter().position(|each| *each == word).and_then(|at| cells.get(at)) {
             cell.fetch_add(1, Relaxed);
         }
+        if let Some(detail) = outcome.detail.filter(|_| outcome.is_hit())
+            && let Some(at) = TIERS.iter().position(|(each, _)| *each == detail)
+            && let Some(cell) = cells.get(WORDS.len() + at)
+        {
+            cell.fetch_add(1, Relaxed);
+        }
     }
 
     /// An answer is being refreshed in the background.
@@ -49,8 +57,20 @@ impl CacheMetrics {
     }
 
     fn count(&self, word: &str) -> u64 {
-        let Some(at) = WORDS.iter().position(|each| *each == word) else { return 0 };
+        WORDS.iter().position(|each| *each == word).map_or(0, |at| self.cells(at))
+    }
+
+    fn cells(&self, at: usize) -> u64 {
         self.shards.iter().filter_map(|cells| cells.get(at)).map(|cell| cell.load(Relaxed)).sum()
+    }
+
+    /// Hits by the tier that had the answer.
+    fn tiers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let behind: Vec<(&str, u64)> =
+            TIERS.iter().enumerate().map(|(at, (_, label))| (*label, self.cells(WORDS.len() + at))).collect();
+        let all = self.count("hit") + self.count("stale");
+        let memory = all.saturating_sub(behind.iter().map(|(_, count)| count).sum());
+        std::iter::once(("memory", memory)).chain(behind)
     }
 }
 
@@ -65,6 +85,12 @@ pub(super) fn write(page: &mut Page, view: &View, stock: Option<&Stock>) {
     );
     for cache in all {
         page.sample(&[("path", &cache.label)], sum(&["hit", "stale"], cache));
+    }
+    page.family("gateway_cache_tier_hits_total", Counter, "The same, by the tier that had the answer.");
+    for cache in all {
+        for (tier, count) in cache.tiers() {
+            page.sample(&[("path", &cache.label), ("tier", tier)], count);
+        }
     }
     page.family(
         "gateway_cache_misses_total",

@@ -81,7 +81,8 @@ impl Runtime {
                 StoreKind::Disk(settings) => Some(settings),
                 StoreKind::Redis(_) => None,
             });
-        tiers.disks().zip(settings).for_each(|(disk, settings)| disk.start(settings));
+        let largest = self.model.cache.max_object;
+        tiers.disks().zip(settings).for_each(|(disk, settings)| disk.start(settings, largest));
     }
 }
 

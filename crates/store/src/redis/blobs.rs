@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use portcullis_core::{
     BoxFuture,
-    store::{BlobStore, Failure},
+    store::{BlobStore, Failure, Put},
 };
 use redis::{Cmd, ServerErrorKind, Value};
 
-use super::{Purpose, Redis, odd, scripts::Known};
+use super::{
+    Purpose, Redis,
+    link::Live,
+    odd,
+    scripts::{Known, REMEMBERED},
+};
 use crate::meters::Operation;
 
 /// Keys that are taken from a tag, or looked at, in one go: a server does one thing at a time.
@@ -31,17 +36,26 @@ impl BlobStore for Redis {
         })
     }
 
+    fn now(&self) -> BoxFuture<'_, Result<u64, Failure>> {
+        Box::pin(async move {
+            let since = Instant::now();
+            let result = self.clock().await;
+            self.seen(Operation::Clock, since, result)
+        })
+    }
+
     fn put<'a>(
         &'a self,
         key: &'a str,
         value: Bytes,
         ttl: Duration,
         tags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<(), Failure>> {
+        since: u64,
+    ) -> BoxFuture<'a, Result<Put, Failure>> {
         Box::pin(async move {
-            let since = Instant::now();
-            let result = self.keep(key, &value, ttl, tags).await;
-            self.seen(Operation::Put, since, result)
+            let begun = Instant::now();
+            let result = self.keep(key, &value, ttl, tags, since).await;
+            self.seen(Operation::Put, begun, result)
         })
     }
 
@@ -71,33 +85,79 @@ impl BlobStore for Redis {
 }
 
 impl Redis {
-    async fn keep(&self, key: &str, value: &[u8], ttl: Duration, tags: &[&str]) -> Result<(), Failure> {
+    async fn clock(&self) -> Result<u64, Failure> {
+        let said = self.one(Purpose::Blobs, Cmd::new().arg("TIME")).await?;
+        let number = |value: &Value| match value {
+            Value::BulkString(text) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let both = match &said {
+            Value::Array(parts) => match parts.as_slice() {
+                [seconds, micros] => number(seconds).zip(number(micros)),
+                _ => None,
+            },
+            _ => None,
+        };
+        both.map(|(seconds, micros)| seconds * 1_000_000 + micros).ok_or_else(|| odd(&said))
+    }
+
+    async fn keep(
+        &self,
+        key: &str,
+        value: &[u8],
+        ttl: Duration,
+        tags: &[&str],
+        since: u64,
+    ) -> Result<Put, Failure> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        if tags.is_empty() {
-            let mut command = Cmd::new();
-            command.arg("SET").arg(self.key("blob", key)).arg(value).arg("PX").arg(millis);
-            return self.one(Purpose::Blobs, &command).await.map(drop);
+        let mut keys = vec![self.key("blob", key), self.key("gone", "prefixes")];
+        keys.extend(tags.iter().map(|tag| self.key("tag", tag)));
+        keys.extend(tags.iter().map(|tag| self.key("gone:tag", tag)));
+        let arguments = |command: &mut Cmd| {
+            command.arg(value).arg(millis).arg(since).arg(REMEMBERED);
+        };
+        match self.run(|live| &live.put, &keys, arguments).await? {
+            Value::Int(1) => Ok(Put::Kept),
+            Value::Int(0) => Ok(Put::Purged),
+            Value::Int(2) => Ok(Put::Late),
+            other => Err(odd(&other)),
         }
+    }
+
+    /// Runs a script, by its name or, where the server has forgotten it, by its text.
+    async fn run(
+        &self,
+        script: impl Fn(&Live) -> &Known,
+        keys: &[String],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, Failure> {
         let (link, mut live) = self.live(Purpose::Blobs).await?;
-        let run = |script: &Known, by_text: bool| {
+        let script = script(&live).clone();
+        let command = |by_text: bool| {
             let mut command = Cmd::new();
             match script.sha.as_ref().filter(|_| !by_text) {
                 Some(sha) => command.arg("EVALSHA").arg(sha),
                 None => command.arg("EVAL").arg(script.text),
             };
-            command.arg(1 + tags.len()).arg(self.key("blob", key));
-            for tag in tags {
-                command.arg(self.key("tag", tag));
-            }
-            command.arg(value).arg(millis);
+            command.arg(keys.len()).arg(keys);
+            arguments(&mut command);
             command
         };
-        let mut result = live.ask(&run(&live.put, false)).await;
+        let mut result = live.ask(&command(false)).await;
         if matches!(&result, Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
         {
-            result = live.ask(&run(&live.put, true)).await;
+            result = live.ask(&command(true)).await;
         }
-        link.judge(result).map(drop)
+        link.judge(result)
+    }
+
+    /// Whoever asked for it before does not put it back.
+    async fn gone(&self, key: String, prefix: Option<&str>) -> Result<(), Failure> {
+        let arguments = |command: &mut Cmd| {
+            command.arg(REMEMBERED).arg(prefix);
+        };
+        self.run(|live| &live.gone, &[key], arguments).await.map(drop)
     }
 
     async fn forget(&self, keys: &[Vec<u8>]) -> Result<u64, Failure> {
@@ -113,6 +173,7 @@ impl Redis {
     }
 
     async fn forget_tag(&self, tag: &str) -> Result<u64, Failure> {
+        self.gone(self.key("gone:tag", tag), None).await?;
         let tag = self.key("tag", tag);
         let mut count = 0;
         loop {
@@ -127,7 +188,9 @@ impl Redis {
     }
 
     async fn forget_prefix(&self, prefix: &str) -> Result<u64, Failure> {
-        let pattern = format!("{}*", escaped(&self.key("blob", prefix)));
+        let prefix = self.key("blob", prefix);
+        self.gone(self.key("gone", "prefixes"), Some(&prefix)).await?;
+        let pattern = format!("{}*", escaped(&prefix));
         let (mut cursor, mut count) = (b"0".to_vec(), 0);
         loop {
             let mut command = Cmd::new();

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     Shared,
     link::{Live, ask},
-    scripts::{Known, PUT, TAKE},
+    scripts::{GONE, Known, PUT, TAKE},
 };
 
 /// Commands that may wait to be written. More wait outside.
@@ -47,7 +47,8 @@ pub(super) async fn connect(shared: &Shared) -> Result<(Live, Driver), String> {
     ping(&mut connection, settings.timeout).await?;
     let take = known(&mut connection, TAKE).await;
     let put = known(&mut connection, PUT).await;
-    Ok((Live { connection, take, put }, driver))
+    let gone = known(&mut connection, GONE).await;
+    Ok((Live { connection, take, put, gone }, driver))
 }
 
 async fn stream(shared: &Shared) -> io::Result<Box<dyn Stream>> {

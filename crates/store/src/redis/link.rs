@@ -35,6 +35,7 @@ pub(super) struct Live {
     pub connection: MultiplexedConnection,
     pub take: Known,
     pub put: Known,
+    pub gone: Known,
 }
 
 impl Live {

@@ -51,16 +51,55 @@ end
 return out
 ";
 
-/// Keeps a value, and its key under each tag, whose set lives as long as what lives longest under it.
+/// For so many milliseconds it is known what was purged.
+pub(super) const REMEMBERED: u64 = 300_000;
+
+/// Keeps a value, and its key under each tag, whose set lives as long as what lives longest under it; unless it was purged
+/// since it was asked for, which [`GONE`] tells.
 ///
-/// `KEYS`: the value's, then those of the tags. `ARGV`: value, time to live in milliseconds.
+/// `KEYS`: the value's, what was purged by prefix, then those of the tags, then for each tag when it was purged last.
+/// `ARGV`: value, time to live in milliseconds, when it was asked for in microseconds, for how many milliseconds purges are
+/// known. Answers 1 when it is kept, 0 when it was purged, 2 when that is not known.
 pub(super) const PUT: &str = r"
+local t = redis.call('TIME')
+local since = tonumber(ARGV[3])
+if t[1] * 1000000 + t[2] - since > ARGV[4] * 1000 then
+  return 2
+end
+local tags = (#KEYS - 2) / 2
+for i = 3 + tags, #KEYS do
+  if (tonumber(redis.call('GET', KEYS[i]) or '0') or 0) >= since then
+    return 0
+  end
+end
+for _, prefix in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], string.format('%.0f', since), '+inf')) do
+  if string.sub(KEYS[1], 1, #prefix) == prefix then
+    return 0
+  end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-for i = 2, #KEYS do
+for i = 3, 2 + tags do
   redis.call('SADD', KEYS[i], KEYS[1])
   if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then
     redis.call('PEXPIRE', KEYS[i], ARGV[2])
   end
+end
+return 1
+";
+
+/// Remembers that something is purged now, for whoever asked for it before.
+///
+/// `KEYS`: of a tag; or what was purged by prefix. `ARGV`: for how many milliseconds; then the prefix, where it is one.
+pub(super) const GONE: &str = r"
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local at = string.format('%.0f', now)
+if ARGV[2] then
+  redis.call('ZADD', KEYS[1], at, ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('(%.0f', now - ARGV[1] * 1000))
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+else
+  redis.call('SET', KEYS[1], at, 'PX', ARGV[1])
 end
 return 1
 ";

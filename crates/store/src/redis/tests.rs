@@ -12,7 +12,7 @@ use portcullis_config::model::{EndpointAddress, RedisStore};
 use portcullis_core::{
     keep::Keep,
     meter::Meters,
-    store::{BlobStore, Bound, CounterStore, FailureKind, Take},
+    store::{BlobStore, Bound, CounterStore, FailureKind, Put, Take},
 };
 use tokio::time::sleep;
 
@@ -145,25 +145,52 @@ async fn values_are_kept_whatever_their_bytes_and_purged_by_tag_and_prefix() {
     let store = store(server.port);
     let odd = Bytes::from_static(b"\0\xff\r\n$-1\r\n");
     let long = Duration::from_secs(60);
-    store.put("GET a.example/*[x]", odd.clone(), long, &["t1", "t2"]).await.unwrap();
-    store.put("GET a.example/2", odd.clone(), long, &["t2"]).await.unwrap();
-    store.put("GET b.example/1", odd.clone(), long, &[]).await.unwrap();
-    store.put("short", odd.clone(), Duration::from_millis(30), &[]).await.unwrap();
+    let now = store.now().await.unwrap();
+    store.put("GET a.example/*[x]", odd.clone(), long, &["t1", "t2"], now).await.unwrap();
+    store.put("GET a.example/2", odd.clone(), long, &["t2"], now).await.unwrap();
+    store.put("GET b.example/1", odd.clone(), long, &[], now).await.unwrap();
+    store.put("short", odd.clone(), Duration::from_millis(30), &[], now).await.unwrap();
     assert_eq!(store.get("GET a.example/*[x]").await.unwrap(), Some(odd.clone()));
     assert_eq!(store.get("none").await.unwrap(), None);
     assert_eq!(store.purge_tag("t1").await.unwrap(), 1);
     assert_eq!(store.get("GET a.example/*[x]").await.unwrap(), None);
-    store.put("GET a.example/*[x]", odd.clone(), long, &["t1"]).await.unwrap();
+    let now = store.now().await.unwrap();
+    store.put("GET a.example/*[x]", odd.clone(), long, &["t1"], now).await.unwrap();
     assert_eq!(store.purge_prefix("GET a.example/*[").await.unwrap(), 1, "a pattern stands for itself");
     assert_eq!(store.purge_prefix("GET a.example/").await.unwrap(), 1);
     assert!(store.delete("GET b.example/1").await.unwrap());
     assert!(!store.delete("GET b.example/1").await.unwrap());
     for n in 0..1200 {
-        store.put(&format!("many/{n}"), odd.clone(), long, &["many"]).await.unwrap();
+        store.put(&format!("many/{n}"), odd.clone(), long, &["many"], now).await.unwrap();
     }
     assert_eq!(store.purge_tag("many").await.unwrap(), 1200);
     sleep(Duration::from_millis(30)).await;
     assert_eq!(store.get("short").await.unwrap(), None, "it has expired");
+}
+
+/// What was asked for before a purge, by whichever gateway, is not kept after it; what is asked for later is.
+#[tokio::test]
+async fn what_was_purged_since_it_was_asked_for_is_not_kept() {
+    let server = Server::start(free_port());
+    let (one, other) = (store(server.port), store(server.port));
+    let put = async |key: &str, tags: &[&str], since: u64| {
+        let value = Bytes::from_static(b"old");
+        one.put(key, value, Duration::from_secs(60), tags, since).await.unwrap()
+    };
+    let before = one.now().await.unwrap();
+    assert_eq!(put("a/1", &["x", "y"], before).await, Put::Kept);
+    assert_eq!(other.purge_tag("y").await.unwrap(), 1);
+    assert_eq!(put("a/1", &["x", "y"], before).await, Put::Purged);
+    assert_eq!(one.get("a/1").await.unwrap(), None);
+    assert_eq!(put("a/1", &["x"], before).await, Put::Kept);
+    let later = one.now().await.unwrap();
+    assert_eq!(put("a/1", &["x", "y"], later).await, Put::Kept);
+    assert_eq!(other.purge_prefix("a/").await.unwrap(), 1);
+    assert_eq!(put("a/2", &["z"], later).await, Put::Purged);
+    assert_eq!(put("a", &["z"], later).await, Put::Kept, "no such prefix");
+    let later = one.now().await.unwrap();
+    assert_eq!(put("a/2", &[], later).await, Put::Kept);
+    assert_eq!(put("b", &["z"], later - 301_000_000).await, Put::Late);
 }
 
 #[tokio::test]
@@ -183,7 +210,8 @@ async fn a_server_that_goes_costs_nothing_and_one_that_comes_back_is_used_again(
         // It has forgotten its scripts.
         server.say("SCRIPT FLUSH");
         store.take(&look, false).await.unwrap();
-        store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &["t"]).await.unwrap();
+        let now = store.now().await.unwrap();
+        store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &["t"], now).await.unwrap();
         drop(server);
         assert!(store.take(&look, false).await.is_err());
     }
@@ -222,7 +250,8 @@ async fn a_server_that_is_full_says_so() {
     server.say("CONFIG SET maxmemory 1");
     let failure = store.take(&[rate("k", 1.0, 5, 1)], false).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Full, "{failure}");
-    let kept = store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &[]).await;
+    let now = store.now().await.unwrap();
+    let kept = store.put("a", Bytes::from_static(b"a"), Duration::from_secs(9), &[], now).await;
     assert_eq!(kept.unwrap_err().kind, FailureKind::Full);
     server.say("CONFIG SET maxmemory 0");
     assert!(store.take(&[rate("k", 1.0, 5, 1)], false).await.unwrap()[0].enough);

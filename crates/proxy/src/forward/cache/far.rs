@@ -22,7 +22,7 @@ use portcullis_cache::{
 };
 use portcullis_core::{
     Fields,
-    store::{BlobStore, Failure},
+    store::{BlobStore, Failure, Put},
 };
 use ring::digest;
 
@@ -102,10 +102,20 @@ impl Far {
         }
     }
 
-    /// Keeps an answer.
-    pub async fn put(&self, entry: &Arc<Entry>, vary: &[Box<str>]) {
+    /// Now, by the store's clock; `None` when it does not answer.
+    pub async fn now(&self) -> Option<u64> {
+        let now = self.blobs.now().await;
+        if now.is_err() {
+            self.failed();
+        }
+        now.ok()
+    }
+
+    /// Keeps an answer that was asked for at that moment of the store's clock. False when it was purged since, by whichever
+    /// gateway: then it is not kept, and is to be kept nowhere else.
+    pub async fn put(&self, entry: &Arc<Entry>, vary: &[Box<str>], since: u64) -> bool {
         let object = &entry.object;
-        let Some(ttl) = lifetime(object, date::now()) else { return };
+        let Some(ttl) = lifetime(object, date::now()) else { return true };
         let uri = match entry.mark.by_path {
             true => format!("p:{}", String::from_utf8_lossy(path_of(object.uri()))),
             false => format!("u:{}", String::from_utf8_lossy(object.uri())),
@@ -116,16 +126,23 @@ impl Far {
         if !vary.is_empty() {
             let names = Bytes::from(format!("V{}", vary.join("\n")));
             let at = name(object.key(), &[]);
-            if self.blobs.put(&at, names, ttl, &tags).await.is_err() {
-                return self.failed();
+            match self.blobs.put(&at, names, ttl, &tags, since).await {
+                Ok(Put::Kept) => {}
+                Ok(put) => return put != Put::Purged,
+                Err(_) => {
+                    self.failed();
+                    return true;
+                }
             }
         }
         let packing = entry.clone();
-        let Some(blob) = heavy(object.size(), move || packed(&packing.object)).await else { return };
+        let Some(blob) = heavy(object.size(), move || packed(&packing.object)).await else { return true };
         let at = name(object.key(), object.variant());
-        if self.blobs.put(&at, blob, ttl, &tags).await.is_err() {
+        let put = self.blobs.put(&at, blob, ttl, &tags, since).await;
+        if put.is_err() {
             self.failed();
         }
+        put != Ok(Put::Purged)
     }
 
     /// What is kept for a URI is not valid any longer.
@@ -188,7 +205,7 @@ fn name(key: &[u8], variant: &[u8]) -> String {
 pub(super) fn lifetime(object: &Object, now: Seconds) -> Option<Duration> {
     let times = &object.times;
     let confirmable = object.get("etag").next().or_else(|| object.get("last-modified").next()).is_some();
-    let stale = times.stale_while_revalidate.max(times.stale_if_error);
+    let stale = times.stale_while_revalidate.max(times.stale_if_error).max(times.in_need);
     let beyond = if confirmable { stale.max(times.lifetime) } else { stale };
     let left = times.ttl(now).saturating_add(i64::from(beyond));
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
@@ -214,7 +231,7 @@ fn packed(object: &Object) -> Bytes {
 /// What [`packed`] made; nothing of what grows beyond `most` bytes.
 fn unpacked(blob: &Bytes, most: u64) -> Option<Object> {
     let rest = blob.get(1..)?;
-    match blob.first()? {
+    let object = match blob.first()? {
         b'O' => Object::decode(&blob.slice(1..)),
         b'Z' => {
             let mut plain = Vec::new();
@@ -222,7 +239,8 @@ fn unpacked(blob: &Bytes, most: u64) -> Option<Object> {
             (plain.len() as u64 <= most).then(|| Object::decode(&plain.into())).flatten()
         }
         _ => None,
-    }
+    };
+    object.filter(|object| object.says_length(object.body_bytes().len() as u64))
 }
 
 /// Does work on so many bytes where it holds nobody up.

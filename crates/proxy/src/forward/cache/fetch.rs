@@ -31,6 +31,7 @@ use super::{
     purge,
     shelf::Entry,
     stage::Stage,
+    tiers::Moment,
 };
 use crate::forward::{Way, detached::Detached};
 
@@ -59,6 +60,8 @@ pub struct Fetch {
     stale: Option<Arc<Entry>>,
     why: Forwarded,
     way: Way,
+    /// When it was asked for, by the clocks of the stores that gateways share.
+    moment: Moment,
 }
 
 /// Does an answer with this status say nothing about the resource, only about the request or the service?
@@ -116,6 +119,7 @@ impl Fetch {
             stale,
             why,
             way: Way::default(),
+            moment: Moment::default(),
             cache,
         })
     }
@@ -140,7 +144,7 @@ impl Fetch {
                 if validate::is_about(&stale.object, &answer.fields) {
                     let stale = stale.clone();
                     let kept = self.confirmed(&stale, &answer, asked);
-                    return share(&self.cache, kept).await;
+                    return share(&self.cache, &self.moment, kept).await;
                 }
                 // It speaks of something that is not stored: the whole is wanted after all.
                 validate::ask_for_all(&mut twin.request.fields);
@@ -157,10 +161,16 @@ impl Fetch {
     /// Does it stand behind memory? What does and is stale is asked news of.
     async fn is_behind(&mut self) -> bool {
         let cache = self.cache.clone();
-        if self.stale.is_some() || cache.tiers.is_empty() {
+        if cache.tiers.is_empty() {
             return false;
         }
-        let found = cache.tiers.find(&self.key, &self.asked.fields, self.mark.by_path).await;
+        if self.stale.is_some() {
+            self.moment = cache.tiers.moment().await;
+            return false;
+        }
+        let found = cache.tiers.find(&self.key, &self.asked.fields, self.mark.by_path);
+        let (found, moment) = tokio::join!(found, cache.tiers.moment());
+        self.moment = moment;
         let Some(found) = found else { return false };
         let entry = Arc::new(Entry::found(&found, self.mark));
         let now = date::now();
@@ -186,7 +196,7 @@ impl Fetch {
             self.flight.stale = Some(entry.clone());
             self.stale = Some(entry);
         } else if stored {
-            cache.tiers.put(&cache.stock, &entry, &vary, Some(&found)).await;
+            cache.tiers.put(&cache.stock, &entry, &vary, &self.moment, Some(&found)).await;
         }
         !is_refreshed
     }
@@ -330,7 +340,7 @@ impl Fetch {
         // First nobody joins any longer, then all know: who comes now finds it stored.
         self.cache.stock.flights.leave(self.flight.place, flight);
         flight.end(end);
-        share(&self.cache, kept).await;
+        share(&self.cache, &self.moment, kept).await;
     }
 }
 
@@ -338,9 +348,9 @@ impl Fetch {
 type Kept = Option<(Arc<Entry>, Vec<Box<str>>)>;
 
 /// Keeps it behind memory too.
-async fn share(cache: &RouteCache, kept: Kept) {
+async fn share(cache: &RouteCache, moment: &Moment, kept: Kept) {
     if let Some((entry, vary)) = kept {
-        cache.tiers.put(&cache.stock, &entry, &vary, None).await;
+        cache.tiers.put(&cache.stock, &entry, &vary, moment, None).await;
     }
 }
 

@@ -24,7 +24,7 @@ use portcullis_core::{Answer, Body, Error, Exchange, Kind};
 use super::{
     Look, RouteCache, fetch,
     flight::Landed,
-    forward_past, pass,
+    forward_past,
     reader::Seat,
     shelf::{Entry, Found},
 };
@@ -91,41 +91,44 @@ impl Stage<'_> {
     ) -> Result<Answer, Error> {
         let only_stored = self.ask.directives.has(Flag::OnlyIfCached);
         let is_fetched = !only_stored && !self.ask.is_head && !self.ask.has_range;
-        if !is_fetched
-            && !self.cache.tiers.is_empty()
-            && let Some(answer) = Box::pin(self.behind(ticket, look)).await
-        {
-            return Ok(answer);
+        let mut stale = None;
+        if !is_fetched && !self.cache.tiers.is_empty() {
+            match Box::pin(self.behind(ticket, look)).await {
+                Ok(answer) => return Ok(answer),
+                Err(found) => stale = found,
+            }
         }
         if only_stored {
             return Ok(self.nothing_stored(ticket));
         }
         // Answers to HEAD are not stored, and for the sake of a part the whole is not fetched.
-        let detail = if self.ask.is_head { Some("head") } else { self.ask.has_range.then_some("range") };
-        match detail {
-            Some(detail) => {
-                let outcome = Outcome::forwarded(why).because(detail);
-                pass(self.parts, self.cache, ticket, outcome).await
-            }
-            None => self.join(ticket, look, None, why).await,
+        match stale {
+            Some(entry) if self.ask.is_head => self.head(ticket, entry, why).await,
+            None if self.ask.is_head => self.alone(ticket, None, why, "head").await,
+            stale if self.ask.has_range => self.alone(ticket, stale.as_deref(), why, "range").await,
+            _ => self.join(ticket, look, None, why).await,
         }
     }
 
-    /// What is not to be fetched may still stand behind memory.
-    async fn behind(&self, ticket: &mut Ticket, look: &Look) -> Option<Answer> {
+    /// What is not to be fetched may still stand behind memory: fresh, or else of use where the service fails.
+    async fn behind(&self, ticket: &mut Ticket, look: &Look) -> Result<Answer, Option<Arc<Entry>>> {
         let mut key = Vec::with_capacity(128);
         write_key(&mut key, &ticket.x, &self.cache.policy.key);
-        let found = self.cache.tiers.find(&key, &ticket.x.request.fields, look.mark.by_path).await?;
+        let found = self.cache.tiers.find(&key, &ticket.x.request.fields, look.mark.by_path).await;
+        let found = found.ok_or(None)?;
         let entry = Arc::new(Entry::found(&found, look.mark));
         let (stock, times) = (&self.cache.stock, &entry.object.times);
         let now = date::now();
         let verdict = judge(times, &self.ask.directives, now);
         let may = matches!(verdict, Verdict::Fresh | Verdict::Accepted);
-        if !may || !stock.keep(&entry, &entry.vary()) {
-            return None;
+        if !may {
+            return Err(Some(entry));
+        }
+        if !stock.keep(&entry, &entry.vary()) {
+            return Err(None);
         }
         let outcome = Outcome::hit(times.ttl(now)).because(found.detail);
-        Some(self.use_entry(ticket, &entry, outcome))
+        Ok(self.use_entry(ticket, &entry, outcome))
     }
 
     /// Asks for himself. Where that fails, what is stale may do.

@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use portcullis_cache::Object;
+use portcullis_cache::{Object, date};
 use portcullis_core::Fields;
 
 use super::{disk::Disk, far::Far, purge::Purge, shelf::Entry, stock::Stock};
@@ -34,6 +34,10 @@ pub struct Found {
     pub detail: &'static str,
     at: usize,
 }
+
+/// A moment by the clock of each tier that gateways share and that answered.
+#[derive(Debug, Default)]
+pub struct Moment(Vec<Option<u64>>);
 
 impl Tiers {
     /// In this order.
@@ -68,24 +72,48 @@ impl Tiers {
         None
     }
 
-    /// Keeps an answer in all of them; what was found in one, in those before it.
+    /// Now, by the clocks of those that gateways share: to be asked before the service is, and told when its answer is put
+    /// there.
+    pub async fn moment(&self) -> Moment {
+        let mut clocks = Vec::new();
+        for tier in &self.0 {
+            clocks.push(match tier {
+                Tier::Disk(_) => None,
+                Tier::Far(far) => far.now().await,
+            });
+        }
+        Moment(clocks)
+    }
+
+    /// Keeps an answer that was asked for at that moment in all of them; what was found in one, in those before it.
     pub async fn put(
         &self,
         stock: &Arc<Stock>,
         entry: &Arc<Entry>,
         vary: &[Box<str>],
+        moment: &Moment,
         found: Option<&Found>,
     ) {
-        for tier in self.0.iter().take(found.map_or(usize::MAX, |found| found.at)) {
+        // What was found here is as old as it is, and may have been purged by other gateways since.
+        let age = found.map_or(0, |found| 1 + date::now().saturating_sub(found.object.times.received));
+        let tiers = self.0.iter().zip(&moment.0).take(found.map_or(usize::MAX, |found| found.at));
+        for tier in tiers {
             match tier {
-                Tier::Disk(disk) => disk.put(stock, entry, vary),
-                Tier::Far(far) => {
-                    far.put(entry, vary).await;
+                (Tier::Disk(disk), _) => disk.put(stock, entry, vary),
+                (Tier::Far(far), Some(moment)) => {
+                    let since = moment.saturating_sub(age.saturating_mul(1_000_000));
+                    if !far.put(entry, vary, since).await {
+                        // What another gateway purged while it was on its way here.
+                        stock.forget(entry);
+                        self.forget(entry);
+                        return;
+                    }
                     // It may have been purged on its way there, and arrived behind the purge.
                     if !stock.may_keep(entry) {
                         far.forget(entry).await;
                     }
                 }
+                (Tier::Far(_), None) => {}
             }
         }
     }

@@ -56,6 +56,8 @@ pub(super) struct Limits {
     pub size: AtomicU64,
     /// Milliseconds.
     pub timeout: AtomicU64,
+    /// Bytes of the largest body: a larger file is none of ours, or no longer.
+    pub largest: AtomicU64,
 }
 
 /// Something to keep.
@@ -115,8 +117,9 @@ impl Core {
     }
 
     /// Other settings.
-    pub fn set(&self, settings: &DiskStore) {
+    pub fn set(&self, settings: &DiskStore, largest: u64) {
         self.limits.size.store(settings.size, Relaxed);
+        self.limits.largest.store(largest, Relaxed);
         let timeout = u64::try_from(settings.timeout.as_millis()).unwrap_or(u64::MAX);
         self.limits.timeout.store(timeout, Relaxed);
         self.meters.capacity.set(settings.size as f64);
@@ -206,11 +209,22 @@ impl Core {
     }
 
     fn load(&self, id: Id) -> io::Result<Option<Object>> {
-        let file = File::open(id.path(&self.root))?;
-        let length = file.metadata()?.len();
+        let (file, length) = open(&id.path(&self.root))?;
+        if self.is_too_large(length) {
+            return Ok(None);
+        }
         let Some((tail, end)) = Tail::read(&file, length, layout::WHOLE)? else { return Ok(None) };
+        // Whatever became of the file since it was taken in: only what it was taken in as is used.
+        if record_of(&tail, id.stamp, length, 0).id.object != id.object {
+            return Ok(None);
+        }
         let body = layout::body(&file, &tail, &end, length)?;
         Ok(body.map(|body| tail.object.with_body(body)))
+    }
+
+    /// Is a file of this length larger than any that is written?
+    fn is_too_large(&self, length: u64) -> bool {
+        length > layout::longest(self.limits.largest.load(Relaxed))
     }
 
     /// Writes an answer, unless it was made invalid meanwhile.
@@ -336,12 +350,23 @@ impl Core {
         }
     }
 
+    /// What a file says of itself; `None` when it is damaged.
+    fn known(&self, path: &Path, stamp: u64, now: Seconds) -> io::Result<Option<Record>> {
+        let (file, length) = open(path)?;
+        if self.is_too_large(length) {
+            return Ok(None);
+        }
+        let Some((tail, _)) = Tail::read(&file, length, layout::END)? else { return Ok(None) };
+        let until = lifetime(&tail.object, now).map_or(0, |left| now.saturating_add(left.as_secs()));
+        Ok(Some(record_of(&tail, stamp, length, until)))
+    }
+
     fn adopt(&self, leaf: usize, object: u128, stamp: u64, name: &str) {
         self.stamps.fetch_max(stamp, AcqRel);
         let path = leaf_path(&self.root, leaf).join(name);
         let remove = || drop(fs::remove_file(&path));
         let now = date::now();
-        let record = match known(&path, stamp, now) {
+        let record = match self.known(&path, stamp, now) {
             Ok(Some(record)) if record.id.object == object && record.id.leaf() == leaf => record,
             Ok(_) => {
                 self.meters.trouble(Trouble::Damaged, "a file is damaged", &path.display().to_string());
@@ -396,6 +421,13 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file, and tells how long it is.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
 fn record_of(tail: &Tail, stamp: u64, length: u64, until: Seconds) -> Record {
     let object = &tail.object;
     let key = key_digest(object.key());
@@ -410,13 +442,4 @@ fn record_of(tail: &Tail, stamp: u64, length: u64, until: Seconds) -> Record {
         names: tail.names.clone().into(),
         tags: tail.tags.clone().into(),
     }
-}
-
-/// What a file says of itself; `None` when it is damaged.
-fn known(path: &Path, stamp: u64, now: Seconds) -> io::Result<Option<Record>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let Some((tail, _)) = Tail::read(&file, length, layout::END)? else { return Ok(None) };
-    let until = lifetime(&tail.object, now).map_or(0, |left| now.saturating_add(left.as_secs()));
-    Ok(Some(record_of(&tail, stamp, length, until)))
 }

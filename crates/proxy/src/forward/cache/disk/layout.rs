@@ -41,6 +41,11 @@ pub(super) struct Tail {
     pub tags: Vec<Box<str>>,
 }
 
+/// How long a file with a body of this length may be.
+pub(super) fn longest(body: u64) -> u64 {
+    body.saturating_add(body.div_ceil(CHUNK as u64) * 8).saturating_add(2 * u64::from(MOST) + FOOTER as u64)
+}
+
 /// The checksums of a body.
 pub(super) fn sums(body: &[u8]) -> Vec<u64> {
     body.chunks(CHUNK).map(|chunk| checksum(&[chunk])).collect()
@@ -122,6 +127,9 @@ fn decode(end: &Bytes, tail: u64) -> Option<Tail> {
     let chunks = usize::try_from(body.div_ceil(CHUNK as u64)).ok()?.checked_mul(8)?;
     let (sums, _) = plain.get(..chunks)?.as_chunks::<8>();
     let object = Object::decode(&all.slice(chunks..chunks.checked_add(head)?.min(all.len())))?;
+    if !object.says_length(body) {
+        return None;
+    }
     let beside = plain.get(chunks + head..)?.get(..beside)?;
     let (names, tags) = beside.get(5..)?.split_at_checked(u32_at(beside, 1)? as usize)?;
     Some(Tail {

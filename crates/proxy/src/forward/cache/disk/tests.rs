@@ -19,6 +19,7 @@ struct Around {
 }
 
 const SIZE: u64 = 16 << 20;
+const LARGEST: u64 = 8 << 20;
 
 impl Around {
     fn new() -> Around {
@@ -35,7 +36,7 @@ impl Around {
 
     async fn disk(&self) -> Disk {
         let disk = Disk::new(&"near".into(), self.folder.path(), &self.meters);
-        disk.start(&self.settings(SIZE));
+        disk.start(&self.settings(SIZE), LARGEST);
         until(|| disk.filled().known).await;
         disk
     }
@@ -106,7 +107,7 @@ async fn what_is_kept_is_found_by_the_next_process_too() {
     drop(disk);
     // Before all of it is read again as well: its folder is read when it is asked for.
     let disk = Disk::new(&"near".into(), around.folder.path(), &around.meters);
-    disk.start(&around.settings(SIZE));
+    disk.start(&around.settings(SIZE), LARGEST);
     until(|| disk.filled().up).await;
     assert_eq!(find(&disk, "/v", &[("x-a", "2")]).await.as_deref(), Some(&b"v2"[..]));
     assert!(find(&disk, "/large", &[]).await == Some(large));
@@ -180,6 +181,25 @@ async fn damage_is_a_miss_and_the_file_goes() {
     assert_eq!((find(&disk, "/b", &[]).await, disk.filled().entries), (None, 0));
 }
 
+/// A file that is not what it was taken in as is not used, however whole it is; nor is one that is larger than any of ours,
+/// at the cost of a look at its length.
+#[tokio::test]
+async fn what_stands_in_a_file_is_compared() {
+    let around = Around::new();
+    let disk = around.disk().await;
+    around.put(&disk, "/v", "\n:1", b"v1");
+    let first = around.files().remove(0);
+    around.put(&disk, "/v", "\n:2", b"v2");
+    let second = around.files().into_iter().find(|file| *file != first).unwrap();
+    fs::copy(&second, &first).unwrap();
+    assert_eq!(find(&disk, "/v", &[("x-a", "1")]).await, None);
+    assert_eq!(find(&disk, "/v", &[("x-a", "2")]).await.as_deref(), Some(&b"v2"[..]));
+    assert_eq!((around.files(), disk.filled().errors), (vec![second.clone()], 1));
+    fs::File::options().write(true).open(&second).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(find(&disk, "/v", &[("x-a", "2")]).await, None);
+    assert_eq!((around.files().len(), disk.filled().errors), (0, 2));
+}
+
 #[tokio::test]
 async fn never_more_than_its_size_and_less_after_a_reload() {
     let around = Around::new();
@@ -196,7 +216,7 @@ async fn never_more_than_its_size_and_less_after_a_reload() {
     );
     let on_disk: u64 = around.files().iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     assert!(on_disk <= SIZE);
-    disk.start(&around.settings(4 << 20));
+    disk.start(&around.settings(4 << 20), LARGEST);
     disk.settle(Duration::from_secs(10));
     assert!(disk.filled().bytes <= 4 << 20 && around.files().len() <= 4);
 }
@@ -206,7 +226,7 @@ async fn never_more_than_its_size_and_less_after_a_reload() {
 async fn a_folder_is_used_by_one_at_a_time() {
     let around = Around::new();
     let (one, two) = (around.disk().await, Disk::new(&"other".into(), around.folder.path(), &around.meters));
-    two.start(&around.settings(SIZE));
+    two.start(&around.settings(SIZE), LARGEST);
     around.put(&one, "/a", "", b"one");
     around.put(&two, "/b", "", b"two");
     assert!(!two.filled().up && find(&two, "/a", &[]).await.is_none());
