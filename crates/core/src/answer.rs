@@ -234,6 +234,7 @@ pub fn mapping(kind: Kind) -> Mapping {
             (503, "Connection limit reached", "connection-limit", "connection_limit_reached", UNAVAILABLE)
         }
         Overloaded => (503, "Too many requests at once", "overloaded", "http_request_denied", UNAVAILABLE),
+        Shed => (503, "Gateway is short of resources", "shed", "http_request_denied", UNAVAILABLE),
         TotalTimeout => {
             (504, "Request took too long", "total-timeout", "http_response_timeout", DEADLINE_EXCEEDED)
         }

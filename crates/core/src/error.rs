@@ -115,6 +115,8 @@ pub enum Kind {
     ConnectionLimit,
     /// More requests at once than may be under way.
     Overloaded,
+    /// The gateway itself is short of CPU or memory, and this request is less important than others.
+    Shed,
     /// The total time of the route is up.
     TotalTimeout,
     /// A part of the configuration that this route needs is not usable.
@@ -203,6 +205,7 @@ impl Kind {
             RetriesExhausted,
             ConnectionLimit,
             Overloaded,
+            Shed,
             TotalTimeout,
             Misconfigured,
             ShuttingDown,
@@ -237,7 +240,7 @@ impl Kind {
             | UpgradeFailed
             | CircuitOpen
             | RetriesExhausted => Fault::Upstream,
-            ConnectionLimit | Overloaded | TotalTimeout | Misconfigured | ShuttingDown | Internal => {
+            ConnectionLimit | Overloaded | Shed | TotalTimeout | Misconfigured | ShuttingDown | Internal => {
                 Fault::Gateway
             }
         }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use portcullis::rehearse::check_file;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "../README.md",
     "headers.md",
     "limits-and-timeouts.md",
@@ -12,6 +12,7 @@ const PAGES: [&str; 13] = [
     "policies/circuit-breaker.md",
     "policies/deadlines.md",
     "policies/fallback.md",
+    "policies/load-shedding.md",
     "policies/mirror.md",
     "policies/retries.md",
     "policies/split.md",

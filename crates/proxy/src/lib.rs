@@ -29,6 +29,7 @@ pub mod rounds;
 pub mod route;
 pub mod runtime;
 pub mod serve;
+pub mod shed;
 mod streams;
 pub mod ticket;
 pub mod tls;

@@ -238,7 +238,9 @@ fn retry_after(error: &Error) -> Option<u64> {
         // Half of the default interval of health checks.
         Kind::NoEndpoints | Kind::NoHealthyEndpoints => Some(5),
         // Connections come free all the time; another instance takes over at once.
-        Kind::ConnectionLimit | Kind::Overloaded | Kind::ShuttingDown | Kind::RateLimited => Some(1),
+        Kind::ConnectionLimit | Kind::Overloaded | Kind::Shed | Kind::ShuttingDown | Kind::RateLimited => {
+            Some(1)
+        }
         _ => None,
     }
 }

@@ -183,7 +183,7 @@ impl<'a> Pass<'a> {
 async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
     let mut asked = 0;
     let link = ticket.x.client_link.clone();
-    let mut outcome = admit(pass.listener, pass.route, ticket);
+    let mut outcome = admit(pass, ticket);
     while let (Ok(None), Some(each)) = (&outcome, pass.middlewares().nth(asked)) {
         asked += 1;
         outcome = match each.middleware.on_request(&mut ticket.x) {
@@ -228,8 +228,12 @@ async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
 }
 
 /// What the route itself demands before anybody is asked.
-fn admit(listener: &Listener, route: &Route, ticket: &mut Ticket) -> Result<Option<Answer>, Error> {
+fn admit(pass: &Pass<'_>, ticket: &mut Ticket) -> Result<Option<Answer>, Error> {
+    let Pass { worker, runtime, listener, route, .. } = *pass;
     let x = &mut ticket.x;
+    if let Some(shedding) = &runtime.shedding {
+        shedding.enter(worker, route, x.started)?;
+    }
     if route.refuses_path(listener, x.request.path()) {
         return Err(Error::because(Kind::BadPath, "escaped delimiter"));
     }

@@ -1,13 +1,16 @@
 //! One worker: a thread with a runtime of its own, its clock, and the configuration as it sees it.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 
-use crate::{clock::Clock, rounds::Rounds, runtime::Runtime};
+use crate::{clock::Clock, rounds::Rounds, runtime::Runtime, shed::Gate};
 
 /// What every connection of one worker shares.
 pub struct Worker {
@@ -21,6 +24,8 @@ pub struct Worker {
     pub connections: AtomicUsize,
     /// Requests of our own under way on this worker, see [`crate::forward::detached`].
     pub detached: AtomicUsize,
+    /// What is refused while this worker, or the process, is short of something.
+    pub gate: Gate,
     me: Weak<Worker>,
     /// An allocation of this worker's own, so that the reference count is no bone of contention between cores.
     runtime: ArcSwapOption<Runtime>,
@@ -43,9 +48,18 @@ impl Worker {
             rounds: Arc::default(),
             connections: AtomicUsize::new(0),
             detached: AtomicUsize::new(0),
+            gate: Gate::default(),
             runtime: ArcSwapOption::empty(),
             ids: AtomicU64::new(0),
         })
+    }
+
+    /// A probe had to stand in line for so long. Does anybody want to know?
+    pub fn probed(&self, late: Duration) -> bool {
+        let runtime = self.runtime.load();
+        let shedding = runtime.as_ref().and_then(|runtime| runtime.shedding.as_deref());
+        self.gate.tick(shedding, self.index, late, Instant::now());
+        shedding.is_some()
     }
 
     /// Itself, for what outlives the request that begins it.

@@ -113,6 +113,39 @@ async fn the_tail_is_cut() {
     assert!(plan.asked.load(Relaxed) - before <= 16);
 }
 
+/// `max` bounds the wait where nothing is known of a service yet, and where its other answers are slow.
+#[tokio::test]
+async fn late_at_the_latest() {
+    let plan: Arc<Plan> = Arc::default();
+    let (good, shaky) = (endpoint(&plan, "good", false).await, endpoint(&plan, "shaky", true).await);
+    let hedge = |max| format!("{{ attempts = 2, budget = {{ ratio = 1 }}, hedge = {{ {max} }} }}");
+    let setup = Setup::new(&text(&hedge("max = \"150ms\"")));
+    let mut gateway = setup.set("a", good.url()).set("b", shaky.url()).start().await;
+    plan.hangs.store(true, Relaxed);
+    for number in 0..16 {
+        let begun = Instant::now();
+        assert_eq!(gateway.get("/").await.status, 200);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{number}: {:?}", begun.elapsed());
+    }
+    let hedges = async || gateway.metrics().await.sum("gateway_backend_hedges_total", &[]);
+    assert!(hedges().await >= 2.0);
+    plan.hangs.store(false, Relaxed);
+    plan.all_slow.store(true, Relaxed);
+    let before = hedges().await;
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(hedges().await, before + 5.0, "200 ms are late");
+    gateway.rewrite(&text(&hedge("max = \"5s\"")));
+    let generation = async || gateway.metrics().await.sum("gateway_config_generation", &[]);
+    within(LONG, "the reload", async || generation().await >= 2.0).await;
+    let before = gateway.metrics().await.sum("gateway_backend_hedges_total", &[]);
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert_eq!(gateway.metrics().await.sum("gateway_backend_hedges_total", &[]), before);
+}
+
 /// Everything is slow at once: what is sent twice stays within the budget, and everybody is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_everything_is_slow_the_budget_holds() {
@@ -127,11 +160,12 @@ async fn when_everything_is_slow_the_budget_holds() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     plan.all_slow.store(true, Relaxed);
-    let clients = (0..20).map(|_| {
+    // So many at once are more than the budget has, before it is known that all is slow.
+    let clients = (0..40).map(|_| {
         let addr = gateway.addr();
         tokio::spawn(async move {
             let mut client = Client::plain(Version::H1, addr).await;
-            for _ in 0..20 {
+            for _ in 0..10 {
                 assert_eq!(client.get("/").await.status, 200);
             }
         })

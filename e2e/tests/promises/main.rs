@@ -49,6 +49,7 @@ mod resize;
 mod retries;
 mod routing;
 mod running;
+mod shedding;
 mod shutdown;
 mod slow_clients;
 mod smuggling;

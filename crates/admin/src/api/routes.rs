@@ -39,6 +39,7 @@ fn show(settings: &model::Route, route: &Route) -> Value {
         "name": &*settings.name,
         "rule": settings.rule.to_string(),
         "priority": settings.priority,
+        "importance": settings.importance.name(),
         "listeners": listeners,
         "middlewares": asked,
         "target": target,

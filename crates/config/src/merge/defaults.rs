@@ -22,6 +22,8 @@ pub(super) const STORE_CONNECT: Duration = Duration::from_secs(2);
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) const STORE_PREFIX: &str = "portcullis:";
 pub(super) const STORE_DISK: u64 = 1 << 30;
+pub(super) const SHED_LATENESS: Duration = Duration::from_millis(100);
+pub(super) const SHED_RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) const DRAIN: Duration = Duration::from_secs(30);
 pub(super) const UPGRADE: Duration = Duration::from_secs(30);
 /// How the gateway calls itself.

@@ -28,6 +28,7 @@ impl Merger<'_> {
         let metrics = self.metrics(main, written.metrics.as_ref());
         let dns = self.dns(main, written.dns.as_ref());
         let cache = self.cache_store(main, written.cache.as_ref());
+        let shedding = self.shedding(main, written.shedding.as_ref());
         let gateway_name = self.gateway_name(main, written);
         let server = written.server.as_ref();
         if let (Some(source), Some(_), Some(_)) =
@@ -58,6 +59,7 @@ impl Merger<'_> {
             upgrade_timeout: defaults::first([&written.upgrade_timeout], defaults::UPGRADE),
             gateway_name,
             cache,
+            shedding,
             dns,
             max_connections: written.max_connections.unwrap_or(0),
         };

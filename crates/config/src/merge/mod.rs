@@ -19,6 +19,7 @@ mod retry;
 mod routes;
 mod said;
 mod services;
+mod shedding;
 mod source;
 mod split;
 mod stores;

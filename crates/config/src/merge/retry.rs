@@ -15,6 +15,8 @@ use crate::{
 
 /// The most attempts.
 const ATTEMPTS: u32 = 10;
+/// An attempt is not late before that.
+const HEDGE_MIN: Duration = Duration::from_millis(10);
 /// The most of a body that is kept.
 const BODY: u64 = 16 << 20;
 /// Methods that may be repeated (RFC 9110 §9.2.2).
@@ -109,7 +111,35 @@ impl Merger<'_> {
             let help = "give `budget` a `ratio`, or leave `hedge` away";
             self.warning(source, &path, Code::Conflict, message, help);
         }
-        Some(Hedge { quantile, min: defaults::first([&hedge.min], Duration::from_millis(10)) })
+        let max = hedge.max.map(|lit| lit.0);
+        let usual = max.unwrap_or(HEDGE_MIN).min(HEDGE_MIN);
+        let min = defaults::first([&hedge.min], usual);
+        if let Some(max) = max {
+            self.hedge_max_is_sound(source, &path, (min, max), written.try_timeout);
+        }
+        Some(Hedge { quantile, min, max })
+    }
+
+    fn hedge_max_is_sound(
+        &mut self,
+        source: &Source,
+        path: &Path,
+        (min, max): (Duration, Duration),
+        try_timeout: Option<written::Lit<Duration>>,
+    ) {
+        let at = path.key("max");
+        if max.is_zero() {
+            let message = "every request would be sent twice at once";
+            let help = "a time such as 200ms, or leave `max` away";
+            self.error(source, &at, Code::BadValue, message, help);
+        } else if max < min {
+            let message = "an attempt is late after `max` at the latest, but not before `min`";
+            self.error(source, &at, Code::Conflict, message, "`max` at least `min`");
+        } else if try_timeout.is_some_and(|time| !time.0.is_zero() && max >= time.0) {
+            let message = "by then `try_timeout` has ended the attempt";
+            let help = "write less than `try_timeout`, or leave `max` away";
+            self.warning(source, &at, Code::Conflict, message, help);
+        }
     }
 
     fn budget(&mut self, source: &Source, path: &Path, written: &written::Retry) -> RetryBudget {

@@ -107,6 +107,7 @@ impl Merger<'_> {
             pass_host: written.pass_host,
             policies: self.route_policies(source, path, name, written),
             cache: self.route_cache(source, path, written),
+            importance: self.importance(source, path, written),
             origin: source.origin(path),
         };
         self.routes.push(route);

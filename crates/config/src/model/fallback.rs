@@ -75,6 +75,7 @@ pub const ERRORS: &[(&str, bool)] = &[
     ("retries-exhausted", true),
     ("connection-limit", true),
     ("overloaded", false),
+    ("shed", false),
     ("total-timeout", true),
     ("misconfigured", false),
     ("shutting-down", false),

@@ -17,6 +17,7 @@ mod policies;
 mod retry;
 mod route;
 mod service;
+mod shedding;
 mod split;
 mod store;
 
@@ -46,6 +47,7 @@ pub use service::{
     Endpoint, EndpointAddress, HashKey, Pool, ProxyProtocol, SameSite, Scheme, Service, ServiceTimeouts,
     Sticky, Strategy, UpstreamHttp, UpstreamTls,
 };
+pub use shedding::{Importance, MemoryLimit, Shedding};
 pub use split::{Share, Split};
 pub use store::{DiskStore, RedisStore, Store, StoreKind};
 
@@ -88,6 +90,9 @@ pub struct Model {
     /// Where answers are kept.
     #[serde(skip_serializing_if = "CacheStore::is_default")]
     pub cache: CacheStore,
+    /// What is refused when the gateway itself is short of CPU or memory; `None` when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shedding: Option<Shedding>,
     /// How names of endpoints are looked up.
     pub dns: Dns,
     /// Connections the whole process accepts at once; 0 means 80 % of the file-descriptor limit.

@@ -42,6 +42,9 @@ pub struct Hedge {
     /// And longer than this. Default 10 ms.
     #[serde(serialize_with = "human::time")]
     pub min: Duration,
+    /// But not longer than this, also while too few answers tell how long they take; `None` = no such bound.
+    #[serde(serialize_with = "human::maybe_time", skip_serializing_if = "Option::is_none")]
+    pub max: Option<Duration>,
 }
 
 /// What is tried again.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::{Cache, Doubtful, Name, Origin, RoutePolicies};
+use super::{Cache, Doubtful, Importance, Name, Origin, RoutePolicies};
 use crate::{human, rule::Rule};
 
 /// A rule that chooses a service, with an ordered list of middlewares.
@@ -54,6 +54,9 @@ pub struct Route {
     /// Overrides the service's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
+    /// Which requests are refused first when the gateway is short of CPU or memory. Default normal.
+    #[serde(skip_serializing_if = "Importance::is_default")]
+    pub importance: Importance,
     /// Where it was written (`routes[3]` of which file), for findings and for the admin API.
     pub origin: Origin,
 }

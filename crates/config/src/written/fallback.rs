@@ -66,7 +66,9 @@ impl Literal for FallbackCause {
             Some((slug, true)) => Ok(FallbackCause::Error(slug)),
             Some((slug, false)) => Err(Problem::new(
                 format!("`{slug}` does not come from behind the gateway"),
-                "nothing else can stand in for it",
+                format!(
+                    "nothing else can stand in for it; errors = {{ {slug} = 503 }} gives it another status"
+                ),
             )),
             None => {
                 let names = std::iter::once("error").chain(behind);

@@ -21,6 +21,7 @@ mod retry;
 mod route;
 mod server;
 mod service;
+mod shedding;
 mod split;
 mod store;
 mod strategy;
@@ -55,6 +56,7 @@ pub use retry::{Backoff, Hedge, Retry, RetryBudget, RetryCause};
 pub use route::{Condition, Route};
 pub use server::Server;
 pub use service::{Endpoint, Pool, Service, Sticky, WeightBy};
+pub use shedding::Shedding;
 pub use split::{Share, Split};
 pub use store::{Disk, Redis, RedisUrl, Store};
 pub use strategy::{Hash, NamedStrategy, Strategy};
@@ -111,6 +113,9 @@ pub struct Configuration {
     pub timeouts: Timeouts,
     /// Where answers are kept that routes and services may cache.
     pub cache: Option<CacheStore>,
+    /// Refuse requests, the less important first, when the gateway itself is short of CPU or memory. `true` for the
+    /// defaults. Default: off.
+    pub shedding: Option<OrTable<Shedding>>,
     /// How the names of endpoints are looked up.
     pub dns: Option<Dns>,
     /// Metrics, in the text format of Prometheus.

@@ -74,6 +74,8 @@ pub struct Hedge {
     pub quantile: Option<Lit<Ratio>>,
     /// And longer than this. Default 10 ms.
     pub min: Option<Lit<Duration>>,
+    /// At the latest after this, also while too few answers tell how long they take. Default: no such bound.
+    pub max: Option<Lit<Duration>>,
 }
 
 /// How many retries a service gets in all, counted over the last ten seconds and all workers.
@@ -165,7 +167,7 @@ impl Literal for Hedge {
 
     fn text(text: &str) -> Result<Self, Problem> {
         let quantile = <Ratio as Literal>::text(text)?;
-        Ok(Hedge { quantile: Some(Lit(quantile)), min: None })
+        Ok(Hedge { quantile: Some(Lit(quantile)), ..Hedge::default() })
     }
 
     fn integer(value: i64) -> Option<Result<Self, Problem>> {
@@ -174,7 +176,7 @@ impl Literal for Hedge {
 
     fn float(value: f64) -> Option<Result<Self, Problem>> {
         let quantile = <Ratio as Literal>::float(value)?;
-        Some(quantile.map(|quantile| Hedge { quantile: Some(Lit(quantile)), min: None }))
+        Some(quantile.map(|quantile| Hedge { quantile: Some(Lit(quantile)), ..Hedge::default() }))
     }
 
     fn boolean(value: bool) -> Option<Result<Self, Problem>> {

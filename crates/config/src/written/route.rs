@@ -11,7 +11,10 @@ use super::{
     RouteTimeouts, Service, Split,
     literal::{HostPattern, Literal, MethodName},
 };
-use crate::scalar::{self, Problem};
+use crate::{
+    model::Importance,
+    scalar::{self, Problem},
+};
 
 /// A rule that chooses a service. All of its conditions must hold; without any, it takes every request.
 ///
@@ -48,6 +51,9 @@ pub struct Route {
     pub rule: Option<String>,
     /// Higher is tried first; among equals, the order written. Default: by how specific the conditions are.
     pub priority: Option<i64>,
+    /// Which requests `[shedding]` refuses first: those of `background` routes, then `normal`, then `critical` ones.
+    /// Default `normal`.
+    pub importance: Option<Lit<Importance>>,
     /// Middlewares, in the order in which they are asked: names, or tables written in place.
     #[serde(default)]
     pub middlewares: Vec<MiddlewareUse>,

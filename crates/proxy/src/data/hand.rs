@@ -20,6 +20,7 @@ use crate::{
         Accepting, Drain, accept,
         quic::{self, AcceptingQuic},
     },
+    shed::probe::probe,
     worker::Worker,
 };
 
@@ -66,6 +67,8 @@ impl Hand {
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(async move {
                 tokio::spawn(ours.clock.clone().run());
+                let watched = ours.clone();
+                tokio::spawn(probe(ours.rounds.clone(), move |late| watched.probed(late)));
                 tokio::spawn(sweep(ours.clone()));
                 let rounds = ours.rounds.clone();
                 tokio::spawn(async move { rounds.run().await });

@@ -23,7 +23,7 @@ impl Retry {
         Retry {
             statuses: Statuses::new(&settings.on.statuses),
             methods: settings.methods.iter().filter_map(|name| name.parse().ok()).collect(),
-            hedge: settings.hedge.map(|hedge| Late { quantile: hedge.quantile, min: hedge.min }),
+            hedge: settings.hedge.map(Late::from),
             settings: settings.clone(),
         }
     }

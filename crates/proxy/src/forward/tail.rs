@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use portcullis_config::model::Hedge;
+
 use crate::{
     by_worker::ByWorker,
     health::breaker::window::{Seen, Window},
@@ -24,6 +26,14 @@ pub struct Late {
     pub quantile: f64,
     /// And than this.
     pub min: Duration,
+    /// Or than this, whatever is known.
+    pub max: Option<Duration>,
+}
+
+impl From<Hedge> for Late {
+    fn from(Hedge { quantile, min, max }: Hedge) -> Late {
+        Late { quantile, min, max }
+    }
 }
 
 /// Latencies of a service. Kept over reloads.
@@ -52,7 +62,7 @@ impl Tail {
         self.window.record(worker, &seen, now);
     }
 
-    /// After how long an attempt that begins now is late; `None`: too little is known.
+    /// After how long an attempt that begins now is late; `None`: nobody can tell.
     pub fn delay(&self, worker: usize, late: Late, now: Instant) -> Option<Duration> {
         let mut known = self.known.get(worker).lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|known| known.until > now);
@@ -62,7 +72,8 @@ impl Tail {
             known.push(Known { quantile: late.quantile, time, until: now + FRESH });
             time
         });
-        time.map(|time| time.max(late.min))
+        let late_by_others = time.map(|time| time.max(late.min));
+        late_by_others.into_iter().chain(late.max).min()
     }
 
     /// The time within which this share of the answers came, of late.

@@ -50,6 +50,9 @@ pub(super) fn explanation(kind: Kind) -> &'static str {
         UpgradeFailed => "The server behind the gateway did not switch to the protocol that was asked for.",
         ConnectionLimit => "The gateway has as many connections as it may. Ask again later.",
         Overloaded => "More requests are under way than may be at once. Ask again later.",
+        Shed => {
+            "The gateway has more to do than it can, and serves what is more important first. Ask again later."
+        }
         TotalTimeout => "The request took longer than it may.",
         Misconfigured => "The configuration of the gateway does not allow to serve this address safely.",
         ShuttingDown => "The gateway is shutting down. Ask again.",

@@ -35,6 +35,7 @@ use crate::{
     observe::{AccessLog, Metrics},
     pages::Pages,
     route::{Entry, Router},
+    shed::Shedding,
     tls::{self, Protocols},
 };
 
@@ -97,6 +98,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
     if !compiler.problems.is_empty() {
         return Err(compiler.problems);
     }
+    let shedding = compiler.shedding();
     let names = Arc::new(compiler.names);
     let live: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
     tracing::debug!(routes = live.len(), "compiled");
@@ -112,6 +114,7 @@ pub fn compile(model: Arc<Model>, parts: &Parts<'_>) -> Result<Runtime, Vec<Prob
         names,
         stock: compiler.stock,
         tiers: compiler.tiers,
+        shedding,
         model,
     })
 }
@@ -339,11 +342,21 @@ impl Compiler<'_> {
             stream_idle_timeout: settings.stream_idle_timeout,
             tunnel_idle_timeout: settings.tunnel_idle_timeout,
             takes_trace: takes_trace(&settings.rule),
+            importance: (!matches!(settings.target, model::Target::Builtin(_)))
+                .then_some(settings.importance),
             pass_host: settings.pass_host,
             policies: self.route_policies(settings, services),
             cache: self.route_cache(settings, None),
             metrics: self.parts.metrics.route(&settings.name, &path_label(settings)),
         }
+    }
+
+    /// Kept as long as it is wanted in the same way.
+    fn shedding(&self) -> Option<Arc<Shedding>> {
+        let settings = self.model.shedding.as_ref()?;
+        let Parts { keep, workers, metrics, .. } = self.parts;
+        let make = || Shedding::new(settings, *workers, &metrics.meters);
+        Some(keep.get("shedding", &format!("{settings:?} {workers}"), make))
     }
 
     fn listeners(&mut self, built: &Middlewares) -> Listeners {
@@ -430,6 +443,7 @@ impl Compiler<'_> {
             stream_idle_timeout: None,
             tunnel_idle_timeout: None,
             takes_trace: false,
+            importance: None,
             pass_host: None,
             policies: None,
             cache: None,

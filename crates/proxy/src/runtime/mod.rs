@@ -20,6 +20,7 @@ use crate::{
     observe::{AccessLog, ListenerMetrics, Metrics, RouteMetrics, ServiceMetrics},
     pages::Pages,
     route::Router,
+    shed::Shedding,
     tls,
 };
 
@@ -54,6 +55,8 @@ pub struct Runtime {
     pub stock: Option<Arc<Stock>>,
     /// What stands behind the memory for it.
     pub tiers: Option<Arc<Tiers>>,
+    /// What is refused when the gateway itself is short of something, where that is wanted.
+    pub shedding: Option<Arc<Shedding>>,
     /// All counters of the process.
     pub metrics: Arc<Metrics>,
 }
@@ -118,6 +121,8 @@ pub struct Route {
     pub tunnel_idle_timeout: Option<Duration>,
     /// `TRACE` reaches it, since its rule asks for that by name.
     pub takes_trace: bool,
+    /// Who goes first when something is short; `None`: never refused for that.
+    pub importance: Option<model::Importance>,
     /// Overrides the service's.
     pub pass_host: Option<bool>,
     /// What it does about failure, where that is not the service's business.

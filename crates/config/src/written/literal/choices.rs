@@ -90,6 +90,12 @@ impl Choice for model::UpstreamHttp {
     ];
 }
 
+impl Choice for model::Importance {
+    const WHAT: &'static str = "\"critical\", \"normal\" or \"background\"";
+    const ALL: &'static [(&'static str, Self)] =
+        &[("critical", Self::Critical), ("normal", Self::Normal), ("background", Self::Background)];
+}
+
 impl Choice for model::ProxyProtocol {
     const WHAT: &'static str = "\"v1\" or \"v2\"";
     const ALL: &'static [(&'static str, Self)] =

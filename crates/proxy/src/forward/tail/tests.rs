@@ -5,7 +5,7 @@ use portcullis_config::model::RetryBudget;
 use super::*;
 use crate::forward::budget::Budget;
 
-const LATE: Late = Late { quantile: 0.95, min: Duration::from_millis(1) };
+const LATE: Late = Late { quantile: 0.95, min: Duration::from_millis(1), max: None };
 
 #[test]
 fn little_is_not_enough_and_the_least_is_kept() {
@@ -22,6 +22,10 @@ fn little_is_not_enough_and_the_least_is_kept() {
     assert!((millis(10)..millis(12)).contains(&delay), "{delay:?}");
     assert_eq!(tail.delay(1, Late { min: millis(30), ..LATE }, soon), Some(millis(30)));
     assert_eq!(tail.delay(1, LATE, soon + WINDOW), None);
+    let bounded = |max| Late { max: Some(millis(max)), ..LATE };
+    assert_eq!(tail.delay(0, bounded(5), soon), Some(millis(5)));
+    assert_eq!(tail.delay(0, bounded(500), soon), Some(delay));
+    assert_eq!(tail.delay(0, bounded(500), soon + WINDOW * 2), Some(millis(500)), "nothing is known");
 }
 
 /// A service and its clients, in simulated time.

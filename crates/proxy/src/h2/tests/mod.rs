@@ -143,6 +143,7 @@ fn empty_model() -> Model {
         upgrade_timeout: Duration::from_secs(30),
         gateway_name: "portcullis".into(),
         cache: Default::default(),
+        shedding: None,
         dns: model::Dns {
             servers: Vec::new(),
             timeout: Duration::from_secs(2),
@@ -208,6 +209,7 @@ fn route_to(builtin: &str) -> model::Route {
         pass_host: None,
         policies: Default::default(),
         cache: None,
+        importance: Default::default(),
         origin: model::Origin::default(),
     }
 }
