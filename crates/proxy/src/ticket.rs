@@ -159,6 +159,9 @@ impl Ticket {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        if let (None, Some(error)) = (&self.fault, self.way.deadline.as_ref().and_then(|own| own.ended())) {
+            self.blame(&error);
+        }
         let total = self.x.started.elapsed();
         let kind = self.fault.as_ref().map(|fault| fault.kind);
         let gone_early = kind == Some(Kind::ClientGone) && self.status == 0;

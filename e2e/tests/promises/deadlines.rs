@@ -13,7 +13,7 @@ use portcullis_e2e::{
     Client, Endpoint, Gateway, Setup, Version,
     client::{Body, empty, full, streamed},
     endpoint,
-    wait::{LONG, bounded},
+    wait::{LONG, bounded, within},
 };
 
 /// An endpoint that never answers, and what `name` said of each request.
@@ -164,12 +164,20 @@ async fn messages_that_have_begun_end_with_a_status() {
     })
     .await;
     let gateway = Setup::new(&format!("{ALL}[services.app]\nendpoints = [\"{{app}}\"]\n"));
-    let gateway = gateway.set("app", endpoint.url_as("h2c")).start().await;
+    let gateway = gateway.top("access_log = { format = \"json\" }").set("app", endpoint.url_as("h2c"));
+    let gateway = gateway.start().await;
     let mut client = Client::plain(Version::H2, gateway.addr()).await;
     let reply = bounded(LONG, "the end", client.fetch(call("500m"))).await;
     assert_eq!((reply.status, &reply.body[..]), (200, &b"\0\0\0\0\x01a"[..]));
     let trailers = reply.trailers.expect("trailers");
     assert_eq!(trailers["grpc-status"], "4");
+    // Its answer began as 200, and the log and the metrics know who ended it (AVX4).
+    within(LONG, "its line", || async { gateway.stdout().contains("/notes.Notes/Say") }).await;
+    let line = gateway.stdout().lines().find(|line| line.contains("/notes.Notes/Say")).unwrap().to_owned();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["status"], &line["reason"]), (&200.into(), &"total-timeout".into()), "{line}");
+    let labels = [("type", "total-timeout")];
+    assert_eq!(gateway.metrics().await.sum("gateway_http_errors_total", &labels), 1.0);
 }
 
 /// How little time clients give is not the endpoint's failure.

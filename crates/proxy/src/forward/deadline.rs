@@ -8,7 +8,10 @@
 
 use std::{
     fmt::Write,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -33,6 +36,8 @@ pub struct Deadline {
     pub is_clients: bool,
     grpc: bool,
     header: Option<(Arc<str>, TimeUnit)>,
+    /// The gateway ended the answer with a status of its own.
+    over: Arc<AtomicBool>,
 }
 
 /// Takes what a request says of its time: its ticket's total becomes shorter by it, never longer.
@@ -58,7 +63,7 @@ pub fn take(ticket: &mut Ticket, route: &Route, watch: &Watch) {
         ticket.total = watch.total(Some(at.saturating_duration_since(Instant::now())));
     }
     let header = own.map(|(name, settings)| (name, settings.unit));
-    let deadline = Deadline { at, is_clients, grpc: by_grpc.is_some(), header };
+    let deadline = Deadline { at, is_clients, grpc: by_grpc.is_some(), header, over: Arc::default() };
     if deadline.is_told() {
         ticket.way.deadline = Some(Box::new(deadline));
     }
@@ -67,6 +72,13 @@ pub fn take(ticket: &mut Ticket, route: &Route, watch: &Watch) {
 impl Deadline {
     fn is_told(&self) -> bool {
         self.grpc || self.header.is_some() || self.is_clients
+    }
+
+    /// Why the gateway ended an answer that had begun, if it did.
+    pub fn ended(&self) -> Option<Error> {
+        self.over
+            .load(Relaxed)
+            .then(|| Error::because(Kind::TotalTimeout, "ended with its status: no time is left"))
     }
 
     /// Tells an endpoint what is left.
@@ -147,11 +159,11 @@ fn written(left: Duration, unit: TimeUnit) -> String {
 
 /// Ends the messages of a gRPC call with its status when its time is over, where a reset would leave the client to guess.
 pub fn end_with_status(ticket: &mut Ticket, answer: &mut Answer, clock: &Arc<Clock>) {
-    let is_grpc = ticket.way.deadline.as_ref().is_some_and(|deadline| deadline.grpc);
-    if is_grpc && answer.body.remaining().is_none() {
+    let Some(deadline) = ticket.way.deadline.as_ref().filter(|deadline| deadline.grpc) else { return };
+    if answer.body.remaining().is_none() {
         let body = std::mem::take(&mut answer.body);
         let (clock, total) = (clock.clone(), ticket.total);
-        answer.body = Body::stream(Ending { body, clock, total, over: false });
+        answer.body = Body::stream(Ending { body, clock, total, over: deadline.over.clone() });
     }
 }
 
@@ -161,12 +173,13 @@ struct Ending {
     clock: Arc<Clock>,
     /// In milliseconds of the clock; whoever reads the body is woken then.
     total: u64,
-    over: bool,
+    /// Its deadline's.
+    over: Arc<AtomicBool>,
 }
 
 impl Stream for Ending {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
-        if self.over {
+        if self.over.load(Relaxed) {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = self.body.poll_frame(cx) {
@@ -175,7 +188,8 @@ impl Stream for Ending {
         if self.clock.now_ms() < self.total {
             return Poll::Pending;
         }
-        (self.over, self.body) = (true, Body::Empty);
+        self.over.store(true, Relaxed);
+        self.body = Body::Empty;
         let mut trailers = Fields::new();
         trailers.append("grpc-status", "4");
         trailers.append("grpc-message", "the time for the call is over");
@@ -264,7 +278,7 @@ mod tests {
         let now = Instant::now();
         let header = Some(("x-request-timeout".into(), TimeUnit::Ms));
         let at = now + Duration::from_secs(2);
-        let deadline = Deadline { at, is_clients: true, grpc: true, header };
+        let deadline = Deadline { at, is_clients: true, grpc: true, header, over: Arc::default() };
         let mut request = Request::new(Method::POST);
         let mut told = |after: u64| {
             let result = deadline.tell(&mut request, now + Duration::from_millis(after));
