@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -73,6 +74,22 @@ impl Redis {
         let text = String::from_utf8_lossy(&answer[..read]).into_owned();
         assert!(!text.starts_with('-'), "{command}: {text}");
         text.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// How often a command has been called, also by scripts.
+    pub async fn calls(&self, command: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.addr()).await.expect("redis-server");
+        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").await.expect("a command");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// It stops where it is, with all connections open, until it is told to go on.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).expect("it is there");
     }
 }
 

@@ -109,6 +109,18 @@ pub struct Take {
     pub bound: Bound,
     /// How much is taken.
     pub cost: u64,
+    /// So much that was taken before is given back first, whatever comes of the rest. Of quotas only: of a bucket that
+    /// refills, what was not used comes back by itself.
+    pub back: u64,
+    /// So much more is taken, or as much of it as is there, if there is enough for the cost.
+    pub extra: u32,
+}
+
+impl Take {
+    /// Takes so much, and nothing else.
+    pub fn new(key: String, bound: Bound, cost: u64) -> Take {
+        Take { key, bound, cost, back: 0, extra: 0 }
+    }
 }
 
 /// What bounds a counter.
@@ -137,6 +149,8 @@ pub enum Bound {
 pub struct Taken {
     /// Was there enough in this counter?
     pub enough: bool,
+    /// Taken beyond the cost.
+    pub extra: u32,
     /// What is left now (never counts what is beyond the burst).
     pub left: u64,
     /// Not enough: how long until there would be. Enough, but beyond the burst: how long to wait before going on.

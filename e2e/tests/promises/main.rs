@@ -42,6 +42,7 @@ mod middlewares;
 mod mirror;
 mod paths;
 mod proxy_protocol;
+mod rate_limit_allowance;
 mod rate_limits;
 mod reload;
 mod reload_under_load;

@@ -18,7 +18,7 @@ use portcullis_e2e::{
 use tokio::task::JoinSet;
 
 /// A gateway with this limit before every path, and a store `main` at a URL.
-async fn limited(endpoint: &Endpoint, redis: &str, limit: &str) -> Gateway {
+pub(crate) async fn limited(endpoint: &Endpoint, redis: &str, limit: &str) -> Gateway {
     let middlewares = "service = \"app\"\nmiddlewares = [\"limit\"]\n";
     let text = crate::one("").replace("service = \"app\"\n", middlewares);
     let store =
@@ -28,13 +28,13 @@ async fn limited(endpoint: &Endpoint, redis: &str, limit: &str) -> Gateway {
 }
 
 /// Clients that ask without pause until told to stop; how often each status came.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     clients: JoinSet<BTreeMap<u16, usize>>,
 }
 
 impl Load {
-    fn on(gateways: &[&Gateway], clients: usize) -> Load {
+    pub(crate) fn on(gateways: &[&Gateway], clients: usize) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let mut set = JoinSet::new();
         for client in 0..clients {
@@ -51,7 +51,7 @@ impl Load {
         Load { stop, clients: set }
     }
 
-    async fn end(self) -> BTreeMap<u16, usize> {
+    pub(crate) async fn end(self) -> BTreeMap<u16, usize> {
         self.stop.store(true, Relaxed);
         let mut all = BTreeMap::new();
         for statuses in self.clients.join_all().await {
@@ -61,7 +61,7 @@ impl Load {
     }
 }
 
-fn only_decisions(statuses: &BTreeMap<u16, usize>) {
+pub(crate) fn only_decisions(statuses: &BTreeMap<u16, usize>) {
     assert!(statuses.keys().all(|status| [200, 429].contains(status)), "{statuses:?}");
 }
 

@@ -104,6 +104,7 @@ impl Bound {
         };
         Taken {
             enough: grant.enough,
+            extra: 0,
             left,
             wait: Duration::from_nanos(grant.wait),
             reset: Duration::from_nanos(grant.reset),

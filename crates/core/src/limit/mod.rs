@@ -3,6 +3,8 @@
 
 pub mod bound;
 pub mod gradient;
+pub mod lease;
 
 pub use bound::{Bound, Grant};
 pub use gradient::{Bounds, Gradient};
+pub use lease::{Ask, Decided, Lease, Terms};

@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_core::{
     Exchange,
-    limit::{Bound, Grant},
+    limit::{Bound, Grant, Terms},
     middleware::{Around, Problem},
     store::{self, Take, Taken},
 };
@@ -17,7 +17,8 @@ use super::{
     buckets::Buckets,
     calendar::Unit,
     key::Key,
-    settings::{Keys, LimitSettings, Per, RateLimit},
+    leases::{Ahead, Leases},
+    settings::{Allowance, Keys, LimitSettings, Per, RateLimit},
 };
 
 /// One limit.
@@ -155,6 +156,54 @@ impl Limit {
         Ok(Limit { name: name.into(), shape, key, prefix, most, buckets })
     }
 
+    /// What is taken ahead of it from a store.
+    pub fn ahead(&self, allowance: &Allowance, store: &str, around: &Around<'_>) -> Result<Ahead, Problem> {
+        let terms = self.terms(allowance)?;
+        let identity = format!("{store} {} {:?}", self.prefix, self.key);
+        let leases = around.keep.get("rate_limit_leases", &identity, Leases::new);
+        let help = "What was taken ahead from the store and not used.";
+        let labels = [("middleware", around.name), ("store", store)];
+        let unused = around.meters.counter("gateway_rate_limit_allowance_unused_total", help, &labels);
+        Ok(Ahead { leases, terms, clients: self.most, unused })
+    }
+
+    /// What is taken ahead, and for how long.
+    fn terms(&self, allowance: &Allowance) -> Result<Terms, Problem> {
+        let max_age = allowance.max_age.0;
+        if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&max_age) {
+            let message = format!("an allowance that is {max_age:?} old is of no use, or far from the truth");
+            return Err(Problem::at("allowance.max_age", message).help("between 10ms and 1m, such as \"1s\""));
+        }
+        if !(allowance.share > 0.0 && allowance.share <= 0.5) {
+            let message =
+                format!("a share of {} leaves nothing for the others, or nothing ahead", allowance.share);
+            return Err(Problem::at("allowance.share", message).help("between 0 and 0.5, such as 0.05"));
+        }
+        let most = (self.most() as f64 * allowance.share) as u64;
+        if most < 2 {
+            let message = format!(
+                "{} of the {} of `{}` is less than 2: every request asks the store",
+                allowance.share,
+                self.most(),
+                self.name
+            );
+            let help = match 2.0 / self.most() as f64 {
+                least if least <= 0.5 => {
+                    format!("share = {:.2} at least, or no `allowance`", (least * 100.0).ceil() / 100.0)
+                }
+                _ => "take `allowance` away: the limit is too small for one".to_owned(),
+            };
+            return Err(Problem::at("allowance.share", message).help(help));
+        }
+        let max_age = u64::try_from(max_age.as_nanos()).unwrap_or(u64::MAX);
+        // What is taken of a bucket lapses while it refills.
+        let horizon = match self.shape {
+            Shape::Rate { interval, .. } => max_age.min((interval * most as f64) as u64),
+            Shape::Calendar { .. } => max_age,
+        };
+        Ok(Terms { most, horizon, max_age, pause: horizon })
+    }
+
     /// `"day";q=5000;w=86400`: a bucket's quota is its burst, in the time that fills it.
     pub fn policy(&self) -> String {
         let (quota, seconds) = match self.shape {
@@ -194,7 +243,8 @@ impl Limit {
         self.buckets.give_back(key, self.bound(at), cost);
     }
 
-    fn bound(&self, at: Instant) -> Bound {
+    /// What bounds it at a time.
+    pub fn bound(&self, at: Instant) -> Bound {
         match self.shape {
             Shape::Rate { interval, burst, more } => {
                 Bound::Rate { interval: (interval as u64).max(1), burst, more }
@@ -209,18 +259,18 @@ impl Limit {
         }
     }
 
-    /// What a store is asked to take.
-    pub fn wanted(&self, x: &Exchange, cost: u64) -> Take {
+    /// What a store is asked to take at a time.
+    pub fn wanted(&self, x: &Exchange, cost: u64, at: Instant) -> Take {
         let (prefix, key) = (&self.prefix, self.key.text(x));
         match self.shape {
             Shape::Rate { interval, burst, more } => {
                 let bound = store::Bound::Rate { interval, burst, more };
-                Take { key: format!("{prefix}:{key}"), bound, cost }
+                Take::new(format!("{prefix}:{key}"), bound, cost)
             }
             Shape::Calendar { quota, unit } => {
-                let window = unit.window(wall(x.started));
+                let window = unit.window(wall(at));
                 let bound = store::Bound::Quota { quota, ends: window.end() };
-                Take { key: format!("{prefix}:{}:{key}", window.starts), bound, cost }
+                Take::new(format!("{prefix}:{}:{key}", window.starts), bound, cost)
             }
         }
     }

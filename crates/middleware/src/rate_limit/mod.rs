@@ -6,8 +6,10 @@ mod calendar;
 mod few;
 mod fields;
 mod key;
+mod leases;
 mod limit;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -21,15 +23,15 @@ use portcullis_core::{
     exchange::Violated,
     meter::Counter,
     middleware::{Around, MiddlewareKind, Problem},
-    store::{CounterStore, Take, Taken},
+    store::{Take, Taken},
 };
 
 use few::Few;
 pub(crate) use key::{Key, Random};
 use limit::Limit;
 pub use settings::RateLimit;
-use settings::WhenAway;
 pub(crate) use settings::{KeyPart, Keys};
+use shared::Shared;
 
 /// The rule, compiled.
 struct Rule {
@@ -45,13 +47,6 @@ struct Rule {
     passed: Arc<Counter>,
     limited: Arc<Counter>,
     delayed: Arc<Counter>,
-}
-
-/// A store where several gateways count together.
-struct Shared {
-    store: Arc<dyn CounterStore>,
-    when_away: WhenAway,
-    away: Arc<Counter>,
 }
 
 /// What a rule found of a request, for its answer.
@@ -114,7 +109,7 @@ impl MiddlewareKind for RateLimit {
             cost: cost.transpose()?,
             answer_cost: answer_cost.transpose()?.map(|name| (name, most)),
             delays: self.max_delay.is_some_and(|time| !time.0.is_zero()),
-            shared: self.store.as_deref().map(|name| shared(name, self.when_away, around)).transpose()?,
+            shared: Shared::of(&self, &limits, around)?,
             passed: count("passed"),
             limited: count("limited"),
             delayed: count("delayed"),
@@ -123,34 +118,31 @@ impl MiddlewareKind for RateLimit {
     }
 }
 
-fn shared(name: &str, when_away: WhenAway, around: &Around<'_>) -> Result<Shared, Problem> {
-    let Some(store) = around.stores.get(name) else {
-        let known: Vec<&str> = around.stores.names().collect();
-        let help = match known.as_slice() {
-            [] => format!("add [stores.{name}] with redis = \"redis://127.0.0.1:6379/0\""),
-            known => format!("the stores are {}", known.join(", ")),
-        };
-        return Err(Problem::at("store", format!("there is no store `{name}`")).help(help));
-    };
-    let Some(store) = store.counters.clone() else {
-        let help = "name a Redis store, or leave `store` away to count in memory";
-        return Err(Problem::at("store", format!("the store `{name}` cannot count")).help(help));
-    };
-    let help = "Requests that a limit decided without its store, since that did not answer.";
-    let away = around.meters.counter(
-        "gateway_rate_limit_store_away_total",
-        help,
-        &[("middleware", around.name), ("store", name)],
-    );
-    Ok(Shared { store, when_away, away })
-}
-
 /// What becomes of a request.
 enum Verdict {
     Pass,
     /// After so long.
     Later(Duration),
     Refused(Error),
+}
+
+impl Verdict {
+    fn flow(self) -> Result<Flow<'static>, Error> {
+        match self {
+            Verdict::Pass => Ok(Flow::Next),
+            Verdict::Refused(error) => Err(error),
+            later => Ok(Flow::Wait(Box::pin(later.carried_out()))),
+        }
+    }
+
+    async fn carried_out(self) -> Result<Decision, Error> {
+        match self {
+            Verdict::Pass => {}
+            Verdict::Later(wait) => tokio::time::sleep(wait).await,
+            Verdict::Refused(error) => return Err(error),
+        }
+        Ok(Decision::Next)
+    }
 }
 
 impl Rule {
@@ -206,36 +198,6 @@ impl Rule {
             self.remember(x, Found { rule: self.id(), cost, by: By::Memory(each) });
         }
         verdict
-    }
-
-    /// Decides together with other gateways.
-    async fn together(&self, shared: &Shared, x: &mut Exchange, cost: u64) -> Verdict {
-        let wanted: Vec<Take> = self.limits.iter().map(|limit| limit.wanted(x, cost)).collect();
-        match shared.store.take(&wanted, false).await {
-            Ok(taken) => {
-                let verdict = self.judge(x, &taken);
-                if self.follows() {
-                    self.remember(x, Found { rule: self.id(), cost, by: By::Store(taken, wanted) });
-                }
-                verdict
-            }
-            Err(_) => {
-                shared.away.inc();
-                match shared.when_away {
-                    WhenAway::Local => self.in_memory(x, cost),
-                    WhenAway::Open => {
-                        self.passed.inc();
-                        Verdict::Pass
-                    }
-                    WhenAway::Closed => {
-                        self.limited.inc();
-                        let error =
-                            Error::because(Kind::RateLimited, "the store of the limit does not answer");
-                        Verdict::Refused(error.retry_after(Duration::from_secs(1)))
-                    }
-                }
-            }
-        }
     }
 
     fn judge(&self, x: &mut Exchange, taken: &[Taken]) -> Verdict {
@@ -307,24 +269,21 @@ impl Rule {
 impl Middleware for Rule {
     fn on_request<'a>(&'a self, x: &'a mut Exchange) -> Result<Flow<'a>, Error> {
         let cost = self.cost(x);
-        if let Some(shared) = &self.shared {
-            return Ok(Flow::Wait(Box::pin(async move {
-                match self.together(shared, x, cost).await {
-                    Verdict::Pass => {}
-                    Verdict::Later(wait) => tokio::time::sleep(wait).await,
-                    Verdict::Refused(error) => return Err(error),
-                }
-                Ok(Decision::Next)
-            })));
-        }
-        match self.in_memory(x, cost) {
-            Verdict::Pass => Ok(Flow::Next),
-            Verdict::Refused(error) => Err(error),
-            Verdict::Later(wait) => Ok(Flow::Wait(Box::pin(async move {
-                tokio::time::sleep(wait).await;
-                Ok(Decision::Next)
-            }))),
-        }
+        let Some(shared) = &self.shared else { return self.in_memory(x, cost).flow() };
+        let steps = match &shared.allowance {
+            None => None,
+            Some(allowed) => match self.ahead(shared, allowed, x, cost) {
+                Ok(verdict) => return verdict.flow(),
+                Err(steps) => Some((allowed, steps)),
+            },
+        };
+        Ok(Flow::Wait(Box::pin(async move {
+            let verdict = match steps {
+                Some((allowed, steps)) => self.ask((shared, allowed), x, cost, steps).await,
+                None => self.together(shared, x, cost).await,
+            };
+            verdict.carried_out().await
+        })))
     }
 
     fn on_response<'a>(&'a self, x: &'a mut Exchange, answer: &'a mut Answer) -> Result<Done<'a>, Error> {

@@ -42,6 +42,8 @@ pub struct RateLimit {
     /// While the store does not answer: count in this gateway alone (`local`), let all pass (`open`), or refuse all with 429 (`closed`).
     #[serde(default)]
     pub when_away: WhenAway,
+    /// Take some of each limit ahead from the store, so that most requests need not ask it. `{}` takes the defaults.
+    pub allowance: Option<Allowance>,
     /// Tell clients of their limits in the fields `RateLimit` and `RateLimit-Policy`.
     #[serde(default = "yes")]
     pub headers: bool,
@@ -101,6 +103,18 @@ pub struct AnswerCostSettings {
     pub max: NonZeroU32,
 }
 
+/// What is taken ahead from the store.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// One gateway holds so much of a limit at most, as a share of what it allows at once: at most 0.5.
+    #[serde(default = "a_twentieth")]
+    pub share: f64,
+    /// The store is asked again after so long at the latest, however little was used.
+    #[serde(default = "a_second")]
+    pub max_age: Time,
+}
+
 /// While the store does not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -145,6 +159,14 @@ impl Default for Keys {
     fn default() -> Keys {
         Keys(vec![KeyPart::Client])
     }
+}
+
+fn a_twentieth() -> f64 {
+    0.05
+}
+
+fn a_second() -> Time {
+    Time(Duration::from_secs(1))
 }
 
 fn yes() -> bool {

@@ -1,17 +1,10 @@
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use portcullis_core::{
-    Answer, BoxFuture, Decision, Exchange, Flow, Kind, Middleware,
+    Answer, Decision, Exchange, Flow, Kind, Middleware,
     exchange::{Identity, Violated},
     keep::Keep,
-    meter::Meters,
-    middleware::Around,
-    store::{CounterStore, Failure, FailureKind, Store, Stores, Take, Taken},
 };
 use serde_json::{Value, json};
 
@@ -237,67 +230,6 @@ async fn what_is_beyond_the_burst_waits_where_it_may() {
     }
 }
 
-/// A store that does as it is told.
-struct Told(Mutex<Result<Vec<Taken>, Failure>>);
-
-impl CounterStore for Told {
-    fn take<'a>(&'a self, _: &'a [Take], _: bool) -> BoxFuture<'a, Result<Vec<Taken>, Failure>> {
-        let says = self.0.lock().unwrap().clone();
-        Box::pin(std::future::ready(says))
-    }
-}
-
-fn stored(settings: Value, store: &Arc<Told>, meters: &Meters) -> Arc<dyn Middleware> {
-    let mut stores = Stores::default();
-    stores.insert("main".into(), Store { counters: Some(store.clone()), blobs: None });
-    let keep = Keep::default();
-    let around = Around { name: "limit@file", folder: Path::new("."), keep: &keep, stores: &stores, meters };
-    (crate::find("rate_limit").unwrap().build)(&settings, &around).unwrap()
-}
-
-async fn decides(limit: &Arc<dyn Middleware>) -> bool {
-    let mut x = request("/");
-    let Ok(Flow::Wait(waiting)) = limit.on_request(&mut x) else { panic!("it asks a store") };
-    match waiting.await {
-        Ok(Decision::Next) => true,
-        Ok(Decision::Answer(_)) => panic!("an answer"),
-        Err(error) => {
-            assert_eq!(error.kind, Kind::RateLimited);
-            false
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_store_decides_and_when_it_is_away_the_setting_does() {
-    let (meters, store) = (Meters::default(), Arc::new(Told(Mutex::new(Ok(Vec::new())))));
-    let say = |says| *store.0.lock().unwrap() = says;
-    let away = || Err(Failure::new(FailureKind::Away, ""));
-    let taken =
-        |enough| Taken { enough, left: 0, wait: Duration::from_secs(1), reset: Duration::from_secs(2) };
-    let of = |when| json!({"requests_per_second": 0.01, "burst": 2, "store": "main", "when_away": when});
-    for (when, expected) in [("local", [true, true, false]), ("open", [true; 3]), ("closed", [false; 3])] {
-        let limit = stored(of(when), &store, &meters);
-        say(Ok(vec![taken(true)]));
-        assert!(decides(&limit).await);
-        say(Ok(vec![taken(false)]));
-        assert!(!decides(&limit).await);
-        say(away());
-        for expected in expected {
-            assert_eq!(decides(&limit).await, expected, "{when}");
-        }
-    }
-    let limit = stored(of("local"), &store, &meters);
-    let counted = meters.counter(
-        "gateway_rate_limit_store_away_total",
-        "",
-        &[("middleware", "limit@file"), ("store", "main")],
-    );
-    let before = counted.get();
-    assert!(decides(&limit).await);
-    assert_eq!(counted.get(), before + 1);
-}
-
 #[test]
 fn settings_are_judged() {
     let path = |settings| problem("rate_limit", settings).path;
@@ -313,6 +245,7 @@ fn settings_are_judged() {
     assert_eq!(path(json!({"requests_per_second": 1, "ipv6_prefix": 129})), "ipv6_prefix");
     assert_eq!(path(json!({"requests_per_second": 1, "max_clients": 0})), "max_clients");
     assert_eq!(path(json!({"requests_per_second": 1, "store": "main"})), "store");
+    assert_eq!(path(json!({"requests_per_second": 1, "allowance": {}})), "allowance");
     assert_eq!(
         path(json!({"requests_per_second": 1, "limits": [{"requests": 1, "per": "1s"}]})),
         "requests_per_second"

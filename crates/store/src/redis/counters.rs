@@ -58,7 +58,7 @@ impl Redis {
                 }
                 Bound::Quota { quota, ends } => command.arg("q").arg(quota).arg(unix_millis(ends)).arg(0),
             };
-            command.arg(take.cost);
+            command.arg(take.cost).arg(take.back).arg(take.extra);
         }
         command
     }
@@ -84,5 +84,6 @@ fn taken(row: &Value, take: &Take) -> Option<Taken> {
             (if enough { Duration::ZERO } else { left }, left)
         }
     };
-    Some(Taken { enough, left: number(1)?, wait, reset })
+    let extra = u32::try_from(number(4)?).ok()?;
+    Some(Taken { enough, extra, left: number(1)?, wait, reset })
 }

@@ -3,27 +3,31 @@
 /// Takes from all keys, or, where one has not enough, from none; forced, in any case. The server's clock is everybody's.
 ///
 /// `ARGV`: forced, then for each key: kind, and
-/// `r`: interval in microseconds, burst, more beyond the burst, cost; the value is when the bucket is full again.
-/// `q`: quota, end of the window in Unix milliseconds, unused, cost; the value is what was taken.
-/// Answers for each key: enough, left, wait and time to full in microseconds.
+/// `r`: interval in microseconds, burst, more beyond the burst, cost, nothing, extra; the value is when the bucket is full.
+/// `q`: quota, end of the window in Unix milliseconds, unused, cost, back, extra; the value is what was taken.
+/// Of the extra, which never goes beyond the burst, as much is taken as is there; what is given back, is in any case.
+/// Answers for each key: enough, left, wait and time to full in microseconds, extra taken.
 pub(super) const TAKE: &str = r"
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local seen, all = {}, true
 for i = 1, #KEYS do
-  local at = 2 + (i - 1) * 5
+  local at = 2 + (i - 1) * 7
   local one = { kind = ARGV[at], a = tonumber(ARGV[at + 1]), b = tonumber(ARGV[at + 2]),
                 c = tonumber(ARGV[at + 3]), cost = tonumber(ARGV[at + 4]) }
-  local was = tonumber(redis.call('GET', KEYS[i]) or '0') or 0
+  local extra = tonumber(ARGV[at + 6])
+  one.old = tonumber(redis.call('GET', KEYS[i]) or '0') or 0
   if one.kind == 'r' then
-    one.was = math.max(was, now)
+    one.was = math.max(one.old, now)
     one.next = one.was + one.cost * one.a
     one.over = one.next - now - (one.b + one.c) * one.a
     one.enough = one.over < 1
+    one.extra = math.min(extra, math.floor(one.b - (one.next - now) / one.a + 0.001))
   else
-    one.was = was
-    one.next = was + one.cost
+    one.was = math.max(0, one.old - tonumber(ARGV[at + 5]))
+    one.next = one.was + one.cost
     one.enough = one.next <= one.a
+    one.extra = math.min(extra, one.a - one.next)
   end
   all = all and one.enough
   seen[i] = one
@@ -31,21 +35,23 @@ end
 local take = all or ARGV[1] == '1'
 local out = {}
 for i, one in ipairs(seen) do
-  local is = take and one.next or one.was
+  local extra = all and math.max(0, one.extra) or 0
   if one.kind == 'r' then
+    local is = take and one.next + extra * one.a or one.was
     local filled = is - now
     local wait = one.enough and math.max(0, filled - one.b * one.a) or one.over
-    if take and one.cost > 0 then
+    if take and one.cost + extra > 0 then
       redis.call('SET', KEYS[i], string.format('%.3f', is), 'PX', math.ceil(filled / 1000) + 1)
     end
     local left = math.max(0, math.floor(one.b - filled / one.a + 0.001))
-    out[i] = { one.enough and 1 or 0, left, math.ceil(wait), math.ceil(filled) }
+    out[i] = { one.enough and 1 or 0, left, math.ceil(wait), math.ceil(filled), extra }
   else
-    if take and one.cost > 0 then
-      redis.call('INCRBY', KEYS[i], one.cost)
+    local is = take and one.next + extra or one.was
+    if is ~= one.old then
+      redis.call('INCRBY', KEYS[i], string.format('%d', is - one.old))
       redis.call('PEXPIREAT', KEYS[i], one.b + 60000)
     end
-    out[i] = { one.enough and 1 or 0, math.max(0, one.a - is), 0, 0 }
+    out[i] = { one.enough and 1 or 0, math.max(0, one.a - is), 0, 0, extra }
   end
 end
 return out

@@ -88,12 +88,12 @@ fn store(port: u16) -> Arc<Redis> {
 }
 
 fn rate(key: &str, per_second: f64, burst: u64, cost: u64) -> Take {
-    Take { key: key.into(), bound: Bound::Rate { interval: 1e9 / per_second, burst, more: 0 }, cost }
+    Take::new(key.into(), Bound::Rate { interval: 1e9 / per_second, burst, more: 0 }, cost)
 }
 
 fn quota(key: &str, quota: u64, cost: u64) -> Take {
     let ends = SystemTime::now() + Duration::from_secs(50);
-    Take { key: key.into(), bound: Bound::Quota { quota, ends }, cost }
+    Take::new(key.into(), Bound::Quota { quota, ends }, cost)
 }
 
 #[tokio::test]
@@ -125,6 +125,31 @@ async fn several_gateways_count_together_and_take_from_all_or_none() {
         5,
         "a look costs nothing"
     );
+}
+
+#[tokio::test]
+async fn more_is_taken_ahead_as_far_as_there_is_and_what_is_left_of_a_quota_given_back() {
+    let server = Server::start(free_port());
+    let store = store(server.port);
+    let ahead = |take: Take, extra, back| Take { extra, back, ..take };
+    let mut seen = Vec::new();
+    for (extra, back) in [(5, 0), (50, 0), (5, 0), (5, 9), (0, 1000), (0, 0)] {
+        let takes = [ahead(rate("a", 0.01, 20, 1), extra, 0), ahead(quota("q", 30, 1), extra, back)];
+        let taken = store.take(&takes, false).await.unwrap();
+        seen.push([0, 1].map(|n| (taken[n].enough, taken[n].extra, taken[n].left)));
+    }
+    let expected = [
+        [(true, 5, 14), (true, 5, 24)],
+        [(true, 13, 0), (true, 23, 0)],
+        // What one has not is taken from none; what is given back, is in any case, but never more than was taken.
+        [(false, 0, 0), (false, 0, 0)],
+        [(false, 0, 0), (true, 0, 9)],
+        [(false, 0, 0), (true, 0, 30)],
+        [(false, 0, 0), (true, 0, 30)],
+    ];
+    assert_eq!(seen, expected);
+    let only = ahead(quota("new", 30, 0), 7, 3);
+    assert_eq!(store.take(&[only], false).await.unwrap()[0].left, 23, "of nothing, nothing is given back");
 }
 
 #[tokio::test]
