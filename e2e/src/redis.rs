@@ -19,11 +19,13 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{wait::LONG, within};
+use crate::{certs::Authority, wait::LONG, within};
 
 /// A running server. It ends when it is dropped.
 pub struct Redis {
     port: u16,
+    /// Where it speaks TLS.
+    secure: Option<u16>,
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -33,9 +35,28 @@ impl Redis {
     pub async fn start() -> Redis {
         let port = crate::ports::free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut redis = Redis { port, child: spawn(port, folder.path()), folder };
+        let mut redis = Redis { port, secure: None, child: spawn(port, None, folder.path()), folder };
         redis.is_up().await;
         redis
+    }
+
+    /// One that also speaks TLS, at another port, with a certificate of this authority.
+    pub async fn secure(authority: &Authority) -> Redis {
+        let (port, secure) = (crate::ports::free_port(), crate::ports::free_port());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pair = authority.issue(&["127.0.0.1"]);
+        for (name, text) in [("cert.pem", pair.cert), ("key.pem", pair.key), ("ca.pem", authority.pem())] {
+            std::fs::write(folder.path().join(name), text).expect("write a certificate");
+        }
+        let child = spawn(port, Some(secure), folder.path());
+        let mut redis = Redis { port, secure: Some(secure), child, folder };
+        redis.is_up().await;
+        redis
+    }
+
+    /// Where it speaks TLS, as a URL of a user (`name:password@`), though not yet of TLS.
+    pub fn secure_url(&self, user: &str) -> String {
+        format!("redis://{user}127.0.0.1:{}", self.secure.expect("it speaks TLS"))
     }
 
     /// Its address as a URL.
@@ -56,7 +77,7 @@ impl Redis {
 
     /// Starts it again at the same port, empty.
     pub async fn again(&mut self) {
-        self.child = spawn(self.port, self.folder.path());
+        self.child = spawn(self.port, self.secure, self.folder.path());
         self.is_up().await;
     }
 
@@ -93,9 +114,16 @@ impl Redis {
     }
 }
 
-fn spawn(port: u16, folder: &std::path::Path) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+fn spawn(port: u16, secure: Option<u16>, folder: &std::path::Path) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    if let Some(secure) = secure {
+        command.args(["--tls-port", &secure.to_string(), "--tls-auth-clients", "no"]);
+        for (name, file) in [("cert", "cert.pem"), ("key", "key.pem"), ("ca-cert", "ca.pem")] {
+            command.arg(format!("--tls-{name}-file")).arg(folder.join(file));
+        }
+    }
+    command
         .arg("--dir")
         .arg(folder)
         .stdout(Stdio::null())

@@ -54,7 +54,7 @@ async fn two_gateways_that_take_ahead_keep_the_limit_and_seldom_ask() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn below_the_limit_nobody_is_refused() {
     let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
-    let limit = "limits = [{ requests = 1_000_000, per = \"month\" }, { requests = 100_000, per = \"1s\" }]\nstore = \"main\"\nallowance = {}";
+    let limit = "limits = [{ requests = 1_000_000, per = \"month\" }, { requests = 1_000_000, per = \"10s\" }]\nstore = \"main\"\nallowance = {}";
     let gateways = two(&endpoint, &redis, limit).await;
     let before = asked(&redis).await;
     let load = Load::on(&[&gateways[0], &gateways[1]], 8);

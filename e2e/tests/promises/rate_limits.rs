@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -30,25 +30,34 @@ pub(crate) async fn limited(endpoint: &Endpoint, redis: &str, limit: &str) -> Ga
 /// Clients that ask without pause until told to stop; how often each status came.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
+    /// Microseconds that the slowest answer took.
+    slowest: Arc<AtomicU64>,
     clients: JoinSet<BTreeMap<u16, usize>>,
 }
 
 impl Load {
     pub(crate) fn on(gateways: &[&Gateway], clients: usize) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, slowest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut set = JoinSet::new();
         for client in 0..clients {
-            let (addr, stop) = (gateways[client % gateways.len()].addr(), stop.clone());
+            let addr = gateways[client % gateways.len()].addr();
+            let (stop, slowest) = (stop.clone(), slowest.clone());
             set.spawn(async move {
                 let mut client = Client::h1(addr).await;
                 let mut statuses = BTreeMap::new();
                 while !stop.load(Relaxed) {
+                    let begun = Instant::now();
                     *statuses.entry(client.get("/").await.status).or_insert(0) += 1;
+                    slowest.fetch_max(begun.elapsed().as_micros() as u64, Relaxed);
                 }
                 statuses
             });
         }
-        Load { stop, clients: set }
+        Load { stop, slowest, clients: set }
+    }
+
+    pub(crate) fn slowest(&self) -> Duration {
+        Duration::from_micros(self.slowest.load(Relaxed))
     }
 
     pub(crate) async fn end(self) -> BTreeMap<u16, usize> {
@@ -119,11 +128,11 @@ async fn two_gateways_keep_one_limit_together() {
     }
 }
 
-async fn away(gateway: &Gateway) -> f64 {
+pub(crate) async fn away(gateway: &Gateway) -> f64 {
     gateway.metrics().await.sum("gateway_rate_limit_store_away_total", &[])
 }
 
-async fn up(gateway: &Gateway) -> f64 {
+pub(crate) async fn up(gateway: &Gateway) -> f64 {
     gateway.metrics().await.sum("gateway_store_up", &[("store", "main")])
 }
 

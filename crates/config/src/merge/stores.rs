@@ -71,11 +71,18 @@ impl Merger<'_> {
         let one = |own: &Option<String>, of_url: &Option<String>| {
             own.as_ref().or(of_url.as_ref()).map(|text| shared(text))
         };
+        let username = one(&written.username, &url.username);
+        let password = one(&written.password, &url.password).filter(|password| !password.is_empty());
+        if username.is_some() && password.is_none() {
+            let key = if written.username.is_some() { "username" } else { "url" };
+            let help = "add password = \"${REDIS_PASSWORD}\"; without a user and a password it is asked as the default user";
+            self.error(source, &path.key(key), Code::MissingKey, "a user without a password", help);
+        }
         Some(RedisStore {
             address: url.address.clone(),
             tls: url.secure.then_some(tls),
-            username: one(&written.username, &url.username),
-            password: one(&written.password, &url.password),
+            username,
+            password,
             database: written.database.or(url.database).unwrap_or(0),
             prefix: shared(written.prefix.as_deref().unwrap_or(defaults::STORE_PREFIX)),
             connect_timeout,

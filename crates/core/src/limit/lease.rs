@@ -95,7 +95,7 @@ impl Lease {
         if cost <= self.held() && !old {
             let of = self.spend(cost);
             self.wanted = self.wanted.saturating_add(cost);
-            let more = self.more(terms, now);
+            let more = self.more(terms, bound, now);
             return Decided::Held(self.told(bound, true, cost, now), of, more);
         }
         self.wanted = self.wanted.saturating_add(cost);
@@ -110,7 +110,7 @@ impl Lease {
                 ask.back = self.held();
                 (self.older.left, self.newer.left) = (0, 0);
             }
-            ask.extra = self.ahead(terms, cost, now);
+            ask.extra = self.ahead(terms, bound, cost, now);
         }
         Decided::Ask(ask)
     }
@@ -181,6 +181,7 @@ impl Lease {
     pub fn put_back(&mut self, cost: u64, of: u64) {
         match [&mut self.older, &mut self.newer].into_iter().find(|held| held.until == of) {
             Some(held) => held.left = held.left.saturating_add(cost),
+            None if self.window == 0 => {}
             None => self.unused = self.unused.saturating_add(cost),
         }
     }
@@ -192,7 +193,7 @@ impl Lease {
         !(self.asking || recent || self.held() > 0)
     }
 
-    /// What was taken ahead and not used, since this was last asked.
+    /// What was taken ahead of quotas and not used, since this was last asked.
     pub fn unused(&mut self) -> u64 {
         std::mem::take(&mut self.unused)
     }
@@ -229,7 +230,6 @@ impl Lease {
                 for held in [&mut self.older, &mut self.newer] {
                     // Rounded up: the store knows fractions.
                     let worth = held.until.saturating_sub(now) / interval.saturating_add(1);
-                    self.unused = self.unused.saturating_add(held.left.saturating_sub(worth));
                     held.left = held.left.min(worth);
                 }
             }
@@ -265,20 +265,28 @@ impl Lease {
     }
 
     /// When little is held, it is time to take more ahead; unless there was no more a moment ago.
-    fn more(&mut self, terms: &Terms, now: u64) -> Option<Ask> {
+    fn more(&mut self, terms: &Terms, bound: Bound, now: u64) -> Option<Ask> {
         if self.asking || now < self.refused.again || self.held() >= self.got / 4 {
             return None;
         }
-        let extra = self.ahead(terms, 0, now);
+        let extra = self.ahead(terms, bound, 0, now);
         self.asking = extra > 0;
         self.asking.then_some(Ask { cost: 0, back: 0, extra, leads: true, window: self.window })
     }
 
-    /// How much to take beyond the cost: what is asked for in the time to look ahead, at most twice what it was last.
-    fn ahead(&self, terms: &Terms, cost: u64, now: u64) -> u32 {
+    /// How much to take beyond the cost: what is asked for in the time to look ahead, and of a bucket that is nearly full as
+    /// much as refills in it, since the first would lapse at once. At most twice what it was last.
+    fn ahead(&self, terms: &Terms, bound: Bound, cost: u64, now: u64) -> u32 {
         let age = now.saturating_sub(self.since).max(1);
         let asked = u128::from(self.wanted) * u128::from(terms.horizon) / u128::from(age);
-        let goal = u64::try_from(asked).unwrap_or(u64::MAX).min(self.got.saturating_mul(2)).min(terms.most);
+        let mut goal = u64::try_from(asked).unwrap_or(u64::MAX);
+        if goal >= 2
+            && let Bound::Rate { interval, .. } = bound
+        {
+            let refills = terms.horizon.saturating_sub(self.said.saturating_sub(now));
+            goal = goal.max(refills.checked_div(interval).unwrap_or(0));
+        }
+        let goal = goal.min(self.got.saturating_mul(2)).min(terms.most);
         let extra = goal.saturating_sub(cost).saturating_sub(self.held());
         u32::try_from(extra).unwrap_or(u32::MAX)
     }

@@ -161,7 +161,7 @@ impl Limit {
         let terms = self.terms(allowance)?;
         let identity = format!("{store} {} {:?}", self.prefix, self.key);
         let leases = around.keep.get("rate_limit_leases", &identity, Leases::new);
-        let help = "What was taken ahead from the store and not used.";
+        let help = "What was taken ahead of quotas and not used: given back, or lost with its window.";
         let labels = [("middleware", around.name), ("store", store)];
         let unused = around.meters.counter("gateway_rate_limit_allowance_unused_total", help, &labels);
         Ok(Ahead { leases, terms, clients: self.most, unused })

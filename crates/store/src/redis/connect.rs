@@ -35,16 +35,16 @@ pub(super) async fn connect(shared: &Shared) -> Result<(Live, Driver), String> {
     let patience = settings.connect_timeout;
     let too_long = |_| format!("connecting took longer than {patience:?}");
     let stream = timeout(patience, stream(shared)).await.map_err(too_long)?;
-    let stream = stream.map_err(|error| error.to_string())?;
+    let stream = stream.map_err(|error| tls_said(&error))?;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(settings.timeout))
         .set_pipeline_buffer_size(QUEUE);
     let info = info(shared);
     let greeting = MultiplexedConnection::new_with_config(&info, stream, config);
-    let (mut connection, driver) =
-        timeout(patience, greeting).await.map_err(too_long)?.map_err(|error| said(&error))?;
+    let greeted = timeout(patience, greeting).await.map_err(too_long)?;
+    let (mut connection, driver) = greeted.map_err(|error| said(&error, shared))?;
     let driver = Driver(tokio::spawn(driver));
-    ping(&mut connection, settings.timeout).await?;
+    ping(&mut connection, shared).await?;
     let take = known(&mut connection, TAKE).await;
     let put = known(&mut connection, PUT).await;
     let gone = known(&mut connection, GONE).await;
@@ -77,11 +77,13 @@ fn info(shared: &Shared) -> RedisConnectionInfo {
 }
 
 /// A server that takes connections but does not answer in time is no use.
-async fn ping(connection: &mut MultiplexedConnection, patience: Duration) -> Result<(), String> {
+async fn ping(connection: &mut MultiplexedConnection, shared: &Shared) -> Result<(), String> {
     match ask(connection, Cmd::new().arg("PING")).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_timeout() => Err(format!("it did not answer within {patience:?}")),
-        Err(error) => Err(said(&error)),
+        Err(error) if error.is_timeout() => {
+            Err(format!("it did not answer within {:?}", shared.settings.timeout))
+        }
+        Err(error) => Err(said(&error, shared)),
     }
 }
 
@@ -95,8 +97,37 @@ async fn known(connection: &mut MultiplexedConnection, text: &'static str) -> Kn
     Known { text, sha }
 }
 
-fn said(error: &RedisError) -> String {
-    error.to_string()
+/// What the server said, and what is likely to help.
+fn said(error: &RedisError, shared: &Shared) -> String {
+    let text = error.to_string();
+    let holds =
+        |what: &str| text.contains(what) || error.detail().is_some_and(|detail| detail.contains(what));
+    let advice = if holds("WRONGPASS") || holds("invalid password") || holds("AUTH failed") {
+        "wrong user or password"
+    } else if holds("NOAUTH") {
+        "it wants a password: write `password`"
+    } else if holds("NOPERM") {
+        "the rights that its user needs stand in docs/stores.md"
+    } else if shared.tls.is_none() && (error.is_io_error() || error.is_connection_dropped()) {
+        "if it speaks TLS there, write rediss://"
+    } else {
+        return text;
+    };
+    format!("{text} ({advice})")
+}
+
+/// Why there is no stream, and what is likely to help.
+fn tls_said(error: &io::Error) -> String {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return error.to_string();
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(_) => {
+            format!("{tls} (name the authority that signed its certificate in `tls.ca`)")
+        }
+        rustls::Error::InvalidMessage(_) => format!("{tls} (it does not speak TLS there: write redis://)"),
+        _ => tls.to_string(),
+    }
 }
 
 /// What reads and writes the connection; ready when that has ended.

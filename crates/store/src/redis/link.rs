@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -63,6 +63,7 @@ enum State {
 
 /// The connection of one thread for one purpose.
 pub(super) struct Link {
+    shared: Arc<Shared>,
     state: watch::Receiver<State>,
     trouble: Arc<Trouble>,
 }
@@ -72,6 +73,8 @@ pub(super) struct Link {
 struct Trouble {
     slow: AtomicU32,
     too_slow: Notify,
+    /// When a refusal was last told of in the log.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Link {
@@ -79,8 +82,8 @@ impl Link {
     pub fn start(runtime: &Handle, shared: Arc<Shared>) -> Arc<Link> {
         let (told, state) = watch::channel(State::Starting);
         let trouble = Arc::new(Trouble::default());
-        runtime.spawn(keep(shared, told, trouble.clone()));
-        Arc::new(Link { state, trouble })
+        runtime.spawn(keep(shared.clone(), told, trouble.clone()));
+        Arc::new(Link { shared, state, trouble })
     }
 
     /// Has its runtime ended?
@@ -130,7 +133,33 @@ impl Link {
         } else {
             FailureKind::Refused
         };
-        Err(Failure::new(kind, error.to_string()))
+        let failure = Failure::new(kind, error.to_string());
+        if matches!(kind, FailureKind::Full | FailureKind::Refused) {
+            self.tell(&failure);
+        }
+        Err(failure)
+    }
+
+    /// Of a server that answers, but will not do what it is asked. Not every answer is news.
+    fn tell(&self, failure: &Failure) {
+        let mut told = self.trouble.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|told| told.elapsed() < TELL_AGAIN) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let advice = if failure.detail.contains("NOPERM") {
+            "the rights that its user needs stand in docs/stores.md"
+        } else if failure.kind == FailureKind::Full {
+            "give it more memory, or `maxmemory-policy volatile-ttl`"
+        } else {
+            ""
+        };
+        tracing::warn!(
+            store = &*self.shared.name,
+            problem = %failure,
+            advice,
+            "the store refuses; requests go on without it"
+        );
     }
 }
 

@@ -285,6 +285,18 @@ fn below_the_limit_nobody_is_refused_and_who_comes_seldom_holds_nothing() {
     }
 }
 
+/// A bucket that is nearly full takes back at once what is not used: so as much is taken as refills while it is.
+#[test]
+fn far_below_the_limit_the_store_is_asked_seldom_too() {
+    for seed in 0..20 {
+        let shape = Shape::Rate { interval: SECOND / 100_000, burst: 200_000 };
+        let mut world = World::new(seed, shape, 0.05, vec![3 * MILLI; 2]);
+        world.run(10);
+        assert!(world.store.asked * 10 < world.requests, "seed {seed}: {}", world.store.asked);
+        assert!(world.passed >= world.requests * 9 / 10, "seed {seed}: {}", world.passed);
+    }
+}
+
 const BUCKET: Bound = Bound::Rate { interval: SECOND / 100, burst: 100, more: 0 };
 
 fn terms() -> Terms {
