@@ -1,9 +1,12 @@
 //! A new connection: TCP, Unix socket or TLS, then who we are, then a question that must be answered in time.
 
-use std::{io, time::Duration};
+use std::io;
 
 use portcullis_config::model::EndpointAddress;
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
+};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,6 +25,10 @@ use super::{
 /// Commands that may wait to be written. More wait outside.
 const QUEUE: usize = 1024;
 
+/// What helps a user who may not do enough.
+pub(super) const RIGHTS: &str = " (the rights that its user needs stand in docs/stores.md)";
+const NO_TLS: &str = " (if it does not speak TLS there, write redis://)";
+
 /// Any byte stream.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
@@ -34,8 +41,10 @@ pub(super) async fn connect(shared: &Shared) -> Result<(Live, Driver), String> {
     let settings = &shared.settings;
     let patience = settings.connect_timeout;
     let too_long = |_| format!("connecting took longer than {patience:?}");
-    let stream = timeout(patience, stream(shared)).await.map_err(too_long)?;
-    let stream = stream.map_err(|error| tls_said(&error))?;
+    let stream =
+        timeout(patience, stream(shared)).await.map_err(too_long)?.map_err(|error| error.to_string())?;
+    let no_tls = |_| format!("no answer by TLS within {patience:?}{NO_TLS}");
+    let stream = timeout(patience, secured(shared, stream)).await.map_err(no_tls)??;
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(settings.timeout))
         .set_pipeline_buffer_size(QUEUE);
@@ -58,10 +67,20 @@ async fn stream(shared: &Shared) -> io::Result<Box<dyn Stream>> {
     };
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
-    let Some(config) = &shared.tls else { return Ok(Box::new(stream)) };
+    Ok(Box::new(stream))
+}
+
+/// The same by TLS, where it is wanted.
+async fn secured(shared: &Shared, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, String> {
+    let (Some(config), EndpointAddress::Tcp { host, .. }) = (&shared.tls, &shared.settings.address) else {
+        return Ok(stream);
+    };
     let named = shared.settings.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).unwrap_or(host);
-    let name = ServerName::try_from(named.to_owned()).map_err(io::Error::other)?;
-    Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await?))
+    let name = ServerName::try_from(named.to_owned()).map_err(|error| error.to_string())?;
+    match TlsConnector::from(config.clone()).connect(name, stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(tls_said(&error)),
+    }
 }
 
 fn info(shared: &Shared) -> RedisConnectionInfo {
@@ -102,18 +121,18 @@ fn said(error: &RedisError, shared: &Shared) -> String {
     let text = error.to_string();
     let holds =
         |what: &str| text.contains(what) || error.detail().is_some_and(|detail| detail.contains(what));
-    let advice = if holds("WRONGPASS") || holds("invalid password") || holds("AUTH failed") {
-        "wrong user or password"
-    } else if holds("NOAUTH") {
-        "it wants a password: write `password`"
-    } else if holds("NOPERM") {
-        "the rights that its user needs stand in docs/stores.md"
+    let advice = if error.kind() == ErrorKind::AuthenticationFailed {
+        " (wrong user or password)"
+    } else if holds("NOAUTH") || holds("NoAuth") {
+        " (it wants a password: write `password`)"
+    } else if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) {
+        RIGHTS
     } else if shared.tls.is_none() && (error.is_io_error() || error.is_connection_dropped()) {
-        "if it speaks TLS there, write rediss://"
+        " (if it speaks TLS there, write rediss://)"
     } else {
-        return text;
+        ""
     };
-    format!("{text} ({advice})")
+    format!("{text}{advice}")
 }
 
 /// Why there is no stream, and what is likely to help.
@@ -125,7 +144,7 @@ fn tls_said(error: &io::Error) -> String {
         rustls::Error::InvalidCertificate(_) => {
             format!("{tls} (name the authority that signed its certificate in `tls.ca`)")
         }
-        rustls::Error::InvalidMessage(_) => format!("{tls} (it does not speak TLS there: write redis://)"),
+        rustls::Error::InvalidMessage(_) => format!("{tls}{NO_TLS}"),
         _ => tls.to_string(),
     }
 }

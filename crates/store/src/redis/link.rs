@@ -17,7 +17,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Shared, connect::connect, scripts::Known};
+use super::{
+    Shared,
+    connect::{RIGHTS, connect},
+    scripts::Known,
+};
 
 /// So many answers in a row that did not come in time, and the connection counts as dead.
 const TOO_SLOW: u32 = 3;
@@ -147,19 +151,15 @@ impl Link {
             return;
         }
         *told = Some(Instant::now());
-        let advice = if failure.detail.contains("NOPERM") {
-            "the rights that its user needs stand in docs/stores.md"
+        let advice = if failure.detail.contains("NoPerm") {
+            RIGHTS
         } else if failure.kind == FailureKind::Full {
-            "give it more memory, or `maxmemory-policy volatile-ttl`"
+            " (give it more memory, or `maxmemory-policy volatile-ttl`)"
         } else {
             ""
         };
-        tracing::warn!(
-            store = &*self.shared.name,
-            problem = %failure,
-            advice,
-            "the store refuses; requests go on without it"
-        );
+        let problem = format!("{failure}{advice}");
+        tracing::warn!(store = &*self.shared.name, problem, "the store refuses; requests go on without it");
     }
 }
 
