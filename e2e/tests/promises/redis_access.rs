@@ -7,7 +7,7 @@ use portcullis_e2e::{
 };
 
 /// What docs/stores.md says that a user needs.
-const NEEDED: &str = "+ping +select +script|load +eval +evalsha +get +set +time +incrby +pexpireat +sadd +pttl +pexpire +unlink +spop +scan";
+const NEEDED: &str = "+ping +select +script|load +eval +evalsha +get +set +time +incrby +pexpireat +sadd +pttl +pexpire +unlink +spop +scan +zadd +zrangebyscore +zremrangebyscore";
 
 const BOTH: &str = r#"
 [[routes]]

@@ -151,7 +151,8 @@ impl Link {
             return;
         }
         *told = Some(Instant::now());
-        let advice = if failure.detail.contains("NoPerm") {
+        let may_not = ["NoPerm", "The user executing the script can't"];
+        let advice = if may_not.iter().any(|said| failure.detail.contains(said)) {
             RIGHTS
         } else if failure.kind == FailureKind::Full {
             " (give it more memory, or `maxmemory-policy volatile-ttl`)"
