@@ -27,7 +27,7 @@ use crate::{
     clock::Watch,
     forward::{
         Forward,
-        cache::{self, RouteCache},
+        cache::{self, Fresh, RouteCache},
         deadline,
         fallback::{self, Elsewhere},
         forward,
@@ -286,9 +286,9 @@ async fn to_service(
     let mut result = match cache {
         None => forward(&parts, &mut ticket.x, &mut ticket.way, now).await,
         Some(cache) => match cache.fresh(ticket, worker.index) {
-            Some(answer) => Ok(answer),
+            Fresh::Answer(answer) => Ok(answer),
             // What is not there may take its time, and its room: in a box of its own.
-            None => Box::pin(cache::answer(&parts, cache, ticket)).await,
+            Fresh::Not(looked) => Box::pin(cache::answer(&parts, cache, ticket, looked)).await,
         },
     };
     // The last resort, hence outside of the cache; rare, hence in a box of its own.

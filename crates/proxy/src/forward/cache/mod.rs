@@ -65,8 +65,24 @@ pub struct RouteCache {
     pub name: Arc<str>,
 }
 
+/// What became of a request at the cache, at once.
+pub enum Fresh {
+    /// The answer: it is there and fresh.
+    Answer(Answer),
+    /// None yet, and what is known of the request.
+    Not(Looked),
+}
+
+/// A request that was looked at.
+pub enum Looked {
+    /// It goes past the cache.
+    Past(Bypass),
+    /// What it asks for, what there is, and when that was.
+    At(Ask, Look, Seconds),
+}
+
 /// What is known after looking.
-struct Look {
+pub struct Look {
     hash: u64,
     /// Where what is not storable is remembered, and fetches are joined: requests with credentials or cookies have their
     /// own, so that what they are refused is not refused to others.
@@ -77,20 +93,21 @@ struct Look {
 
 impl RouteCache {
     /// The answer, where it is there and fresh: the shortest way.
-    pub fn fresh(&self, ticket: &mut Ticket, worker: usize) -> Option<Answer> {
-        let ask = Ask::of(&ticket.x.request, &self.policy).ok()?;
+    pub fn fresh(&self, ticket: &mut Ticket, worker: usize) -> Fresh {
+        let ask = match Ask::of(&ticket.x.request, &self.policy) {
+            Ok(ask) => ask,
+            Err(bypass) => return Fresh::Not(Looked::Past(bypass)),
+        };
         let now = date::now();
-        let Found::Entry(entry) = self.look(&ticket.x, now).found else { return None };
-        if !self.stock.epochs.holds(&entry.mark) {
-            return None;
+        let look = self.look(&ticket.x, now);
+        if let Found::Entry(entry) = &look.found
+            && self.stock.epochs.holds(&entry.mark)
+            && matches!(judge(&entry.object.times, &ask.directives, now), Verdict::Fresh | Verdict::Accepted)
+        {
+            self.tell(ticket, worker, Outcome::hit(entry.object.times.ttl(now)));
+            return Fresh::Answer(present(&entry.object, &ticket.x.request.fields, ask.is_head, now));
         }
-        let verdict = judge(&entry.object.times, &ask.directives, now);
-        if !matches!(verdict, Verdict::Fresh | Verdict::Accepted) {
-            return None;
-        }
-        let outcome = Outcome::hit(entry.object.times.ttl(now));
-        self.tell(ticket, worker, outcome);
-        Some(present(&entry.object, &ticket.x.request.fields, ask.is_head, now))
+        Fresh::Not(Looked::At(ask, look, now))
     }
 
     fn look(&self, x: &Exchange, now: Seconds) -> Look {
@@ -136,7 +153,7 @@ impl RouteCache {
     }
 }
 
-/// The answer, when it is not there and fresh.
+/// The answer, when it is not there and fresh: after [`RouteCache::fresh`], which found what is known.
 ///
 /// # Errors
 /// What forwarding reports.
@@ -144,20 +161,20 @@ pub async fn answer(
     parts: &Forward<'_>,
     cache: &Arc<RouteCache>,
     ticket: &mut Ticket,
+    looked: Looked,
 ) -> Result<Answer, Error> {
-    let ask = match Ask::of(&ticket.x.request, &cache.policy) {
-        Ok(ask) => ask,
-        Err(Bypass::Method) => {
+    let (ask, look, now) = match looked {
+        Looked::At(ask, look, now) => (ask, look, now),
+        Looked::Past(Bypass::Method) => {
             let outcome = Outcome::forwarded(Forwarded::Method);
             return pass(parts, cache, ticket, outcome).await;
         }
-        Err(bypass) => {
+        Looked::Past(bypass) => {
             let outcome = Outcome::forwarded(Forwarded::Bypass).because(bypass.as_str());
             return pass(parts, cache, ticket, outcome).await;
         }
     };
-    let stage = Stage { parts, cache, ask, now: date::now() };
-    let look = cache.look(&ticket.x, stage.now);
+    let stage = Stage { parts, cache, ask, now };
     match &look.found {
         Found::Entry(entry) => stage.stored(ticket, &look, entry.clone()).await,
         Found::Nothing => stage.miss(ticket, &look, Forwarded::UriMiss).await,
