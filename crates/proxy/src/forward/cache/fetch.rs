@@ -22,12 +22,13 @@ use portcullis_cache::{
     validate,
     vary::write_variant,
 };
-use portcullis_core::{Answer, Body, Exchange, Fields, Frame, Kind, Known, Request, exchange::NoLink};
+use portcullis_core::{Answer, Exchange, Fields, Kind, Known, Request, exchange::NoLink};
 
 use super::{
     Look, RouteCache,
     epochs::Mark,
     flight::{Failure, Flight, Head},
+    intake::Intake,
     purge,
     shelf::Entry,
     stage::Stage,
@@ -38,7 +39,7 @@ use crate::forward::{Way, detached::Detached};
 /// All of a fetch, body included.
 const ALL: Duration = Duration::from_secs(3600);
 /// For how long nobody waits for others whose answers are not storable.
-const PASS: Seconds = 10;
+pub(super) const PASS: Seconds = 10;
 /// The same, when the last answer was an error.
 const PASS_ERROR: Seconds = 1;
 /// The detail of what is not stored since too much is on its way.
@@ -351,58 +352,6 @@ type Kept = Option<(Arc<Entry>, Vec<Box<str>>)>;
 async fn share(cache: &RouteCache, moment: &Moment, kept: Kept) {
     if let Some((entry, vary)) = kept {
         cache.tiers.put(&cache.stock, &entry, &vary, moment, None).await;
-    }
-}
-
-/// Where a body goes that is being taken in.
-struct Intake<'a> {
-    detached: &'a Detached,
-    cache: &'a RouteCache,
-    flight: &'a Arc<Flight>,
-    place: u64,
-    lane: u64,
-}
-
-impl Intake<'_> {
-    /// Takes the body in; true when all of it is there and not too much to be stored.
-    async fn body(&self, body: &mut Body, length: Option<u64>, mut keeps: bool) -> Result<bool, Kind> {
-        let mut arrived: u64 = 0;
-        if !keeps {
-            self.pass_on();
-        }
-        loop {
-            if !self.flight.wanted().await {
-                return Err(Kind::ClientGone);
-            }
-            match self.detached.frame(body).await {
-                Some(Ok(Frame::Data(piece))) => {
-                    arrived += piece.len() as u64;
-                    self.flight.piece(piece);
-                    let is_large = arrived > self.cache.policy.max_object;
-                    if keeps && (is_large || !self.flight.baggage.has_room(0)) {
-                        keeps = false;
-                        self.pass_on();
-                        if is_large {
-                            // Nobody waits for the next of its kind.
-                            self.cache.stock.shelf.pass(self.lane, date::now() + PASS);
-                        }
-                    }
-                }
-                // Trailers are not stored (RFC 9111 §3.1 lets a cache leave them away).
-                Some(Ok(Frame::Trailers(_))) | None => break,
-                Some(Err(error)) => return Err(error.kind),
-            }
-        }
-        match length {
-            Some(length) if length != arrived => Err(Kind::ResponseIncomplete),
-            _ => Ok(keeps),
-        }
-    }
-
-    /// It will not be stored: who reads along goes on, and nobody else joins.
-    fn pass_on(&self) {
-        self.cache.stock.flights.leave(self.place, self.flight);
-        self.flight.keep_little();
     }
 }
 

@@ -36,6 +36,7 @@ mod far;
 mod fetch;
 pub mod flight;
 mod flights;
+mod intake;
 pub mod purge;
 mod reader;
 pub mod shelf;

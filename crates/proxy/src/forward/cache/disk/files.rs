@@ -28,7 +28,7 @@ use super::{
     keeper::Life,
     layout::{self, Tail},
     meters::{DiskMeters, Trouble},
-    names::{self, Id, UNFINISHED, key_digest, leaf_path, object_digest, uri_hash},
+    names::{Id, UNFINISHED, key_digest, object_digest, uri_hash},
     pool::{Lane, Pool},
 };
 
@@ -157,6 +157,11 @@ impl Core {
         now.max(before.saturating_add(1))
     }
 
+    /// All that follow are greater than this one too.
+    pub fn later_than(&self, stamp: u64) {
+        self.stamps.fetch_max(stamp, AcqRel);
+    }
+
     /// These were thrown out.
     pub fn evicted(&self, gone: &[Id]) {
         self.meters.evicted.add(gone.len() as u64);
@@ -223,7 +228,7 @@ impl Core {
     }
 
     /// Is a file of this length larger than any that is written?
-    fn is_too_large(&self, length: u64) -> bool {
+    pub fn is_too_large(&self, length: u64) -> bool {
         length > layout::longest(self.limits.largest.load(Relaxed))
     }
 
@@ -323,71 +328,6 @@ impl Core {
         }
     }
 
-    /// Reads the folder of a leaf: what is whole and of use is taken in, what is not is removed.
-    pub fn learn(&self, leaf: usize) {
-        if self.index().knows(leaf) {
-            return;
-        }
-        match fs::read_dir(leaf_path(&self.root, leaf)) {
-            Ok(listed) => {
-                for name in listed.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-                    if let Some((object, stamp)) = names::parse(&name) {
-                        self.adopt(leaf, object, stamp, &name);
-                    }
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => self.trouble(&error, "a folder cannot be read"),
-        }
-        let gone = {
-            let mut index = self.index();
-            index.learnt(leaf);
-            index.shrink(self.limits.size.load(Relaxed))
-        };
-        if !gone.is_empty() {
-            self.evicted(&gone);
-            self.remove(&gone);
-        }
-    }
-
-    /// What a file says of itself; `None` when it is damaged.
-    fn known(&self, path: &Path, stamp: u64, now: Seconds) -> io::Result<Option<Record>> {
-        let (file, length) = open(path)?;
-        if self.is_too_large(length) {
-            return Ok(None);
-        }
-        let Some((tail, _)) = Tail::read(&file, length, layout::END)? else { return Ok(None) };
-        let until = lifetime(&tail.object, now).map_or(0, |left| now.saturating_add(left.as_secs()));
-        Ok(Some(record_of(&tail, stamp, length, until)))
-    }
-
-    fn adopt(&self, leaf: usize, object: u128, stamp: u64, name: &str) {
-        self.stamps.fetch_max(stamp, AcqRel);
-        let path = leaf_path(&self.root, leaf).join(name);
-        let remove = || drop(fs::remove_file(&path));
-        let now = date::now();
-        let record = match self.known(&path, stamp, now) {
-            Ok(Some(record)) if record.id.object == object && record.id.leaf() == leaf => record,
-            Ok(_) => {
-                self.meters.trouble(Trouble::Damaged, "a file is damaged", &path.display().to_string());
-                return remove();
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => return,
-            Err(error) => return self.trouble(&error, "a file cannot be read"),
-        };
-        if record.until <= now {
-            return remove();
-        }
-        let gone = {
-            let mut index = self.index();
-            if index.knows(leaf) {
-                return;
-            }
-            if index.may_adopt(&record) { index.insert(record) } else { vec![record.id] }
-        };
-        self.remove(&gone);
-    }
-
     /// Throws out what is of no use to anybody any longer.
     pub fn sweep(&self) {
         let now = date::now();
@@ -422,13 +362,13 @@ pub(super) fn folder(path: &Path) -> io::Result<()> {
 }
 
 /// Opens a file, and tells how long it is.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     Ok((file, length))
 }
 
-fn record_of(tail: &Tail, stamp: u64, length: u64, until: Seconds) -> Record {
+pub(super) fn record_of(tail: &Tail, stamp: u64, length: u64, until: Seconds) -> Record {
     let object = &tail.object;
     let key = key_digest(object.key());
     let digest = object_digest(key, &tail.names, object.variant());

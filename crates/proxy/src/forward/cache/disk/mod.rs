@@ -35,6 +35,7 @@ mod files;
 mod index;
 mod keeper;
 mod layout;
+mod learn;
 mod meters;
 mod names;
 mod pending;
