@@ -11,6 +11,8 @@ mod limit;
 mod settings;
 mod shared;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::{
