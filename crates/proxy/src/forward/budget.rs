@@ -148,6 +148,44 @@ mod tests {
         assert_eq!(drained(&budget, &allowed, start + Duration::from_secs(10)), 20);
     }
 
+    /// Requests that come now quickly, now slowly, now not at all, of which now more fail and now less: each retry that is
+    /// allowed fits among those of the last ten seconds, and each that is not would not have.
+    #[test]
+    fn whatever_comes_no_retry_is_too_many_and_none_too_few() {
+        for seed in 0..6 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let start = Instant::now();
+            let (ratio, min_per_second) = (0.05 * f64::from(random.u8(0..8)), f64::from(random.u8(0..4)));
+            let (budget, allowed) = (Budget::new(3, start), RetryBudget { ratio, min_per_second });
+            let (mut requests, mut retries) = (Vec::new(), Vec::new());
+            let (mut micros, mut refused, mut rate, mut failing) = (0_u64, 0, 100, 0.5);
+            while micros < 300_000_000 {
+                if random.u32(..500) == 0 {
+                    (rate, failing) = (random.u64(1..1000), random.f64());
+                    micros += 1_000_000 * random.u64(..15);
+                }
+                micros += random.u64(..2_000_000 / rate);
+                let (now, second) = (start + Duration::from_micros(micros), micros / 1_000_000);
+                budget.deposit(random.usize(..5), now);
+                requests.push(second);
+                for _ in 0..2 {
+                    let is_retried = random.f64() < failing;
+                    let recent = |of: &[u64]| of.len() - of.partition_point(|at| at + WINDOW <= second);
+                    let most = ratio * recent(&requests) as f64 + min_per_second * WINDOW as f64;
+                    let fits = (recent(&retries) + 1) as f64 <= most + 1e-6;
+                    if is_retried {
+                        assert_eq!(budget.withdraw(&allowed, now), fits, "seed {seed} at {micros}");
+                        refused += u32::from(!fits);
+                    }
+                    if is_retried && fits {
+                        retries.push(second);
+                    }
+                }
+            }
+            assert!(refused > 0, "seed {seed}");
+        }
+    }
+
     /// An outage of minutes with a thousand requests each second: whatever happens, retries stay below their share.
     #[test]
     fn it_holds_in_a_storm() {
