@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use h3::client::{RequestStream, SendRequest};
-use http::{HeaderMap, Request, Uri, uri::Authority};
+use http::{HeaderMap, Request, Response, Uri, uri::Authority};
 use quinn::{Connection, Endpoint, TransportConfig, crypto::rustls::QuicClientConfig};
 use rustls::ClientConfig;
 
@@ -122,7 +122,17 @@ impl H3 {
 
 /// Reads an answer to its end.
 pub async fn whole(mut asked: Asked) -> Result<Reply, Problem> {
-    let head = asked.recv_response().await?;
+    let head = head(&mut asked).await?;
+    rest(asked, head).await
+}
+
+/// Reads the head of an answer.
+pub async fn head(asked: &mut Asked) -> Result<Response<()>, Problem> {
+    Ok(asked.recv_response().await?)
+}
+
+/// Reads what comes after the head.
+pub async fn rest(mut asked: Asked, head: Response<()>) -> Result<Reply, Problem> {
     let mut body = Vec::new();
     while let Some(mut data) = asked.recv_data().await? {
         body.extend_from_slice(&data.copy_to_bytes(data.remaining()));

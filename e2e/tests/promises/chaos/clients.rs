@@ -9,46 +9,51 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fastrand::Rng;
 use futures_util::{SinkExt, StreamExt, future::join_all};
-use http::Request;
+use http::{Method, Request};
 use portcullis_e2e::{
-    Client, Reply, Version,
+    Client, H3, Reply, Version,
     client::{Body, empty, full, streamed},
     grpc::{Caller, Note},
+    h3,
     wait::LONG,
     websocket::{self, Message},
 };
+use rustls::ClientConfig;
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_tungstenite::tungstenite::Error;
 
-use super::judge::{Judge, upload_receipt, whole};
+use super::{
+    NAME,
+    judge::{Judge, upload_receipt, whole},
+};
 
 /// What a client carries.
 #[derive(Clone)]
 pub struct Asker {
     pub addr: SocketAddr,
+    /// Where it speaks HTTP/3, and by whose word we know that it is the gateway.
+    pub quic: SocketAddr,
+    pub trust: ClientConfig,
     pub judge: Arc<Judge>,
     pub stop: Arc<AtomicBool>,
     pub rng: Rng,
 }
 
 /// All of them.
-pub fn start(addr: SocketAddr, judge: &Arc<Judge>, stop: &Arc<AtomicBool>, seed: u64) -> Vec<JoinHandle<()>> {
-    let mut number = seed;
-    let mut asker = || {
-        number = number.wrapping_add(1);
-        let rng = Rng::with_seed(number);
-        Asker { addr, judge: Arc::clone(judge), stop: Arc::clone(stop), rng }
-    };
+pub fn start(first: &mut Asker) -> Vec<JoinHandle<()>> {
+    let mut asker = || Asker { rng: first.rng.fork(), ..first.clone() };
     let mut tasks = Vec::new();
     for _ in 0..3 {
         tasks.push(tokio::spawn(asker().kept()));
         tasks.push(tokio::spawn(asker().once()));
         tasks.push(tokio::spawn(asker().streams()));
+        tasks.push(tokio::spawn(asker().over_quic()));
         tasks.push(tokio::spawn(asker().calls()));
         tasks.push(tokio::spawn(asker().sockets()));
     }
@@ -60,15 +65,23 @@ impl Asker {
         !self.stop.load(SeqCst)
     }
 
-    /// A request and the body that its answer must have.
-    pub fn request(&mut self) -> (u64, Request<Body>, Vec<u8>) {
+    /// What to ask for, what to send with it if anything, and the body that its answer must have.
+    fn thought_of(&mut self) -> (u64, String, Option<Bytes>, Vec<u8>) {
         let (id, service) = (self.judge.id(), if self.rng.bool() { "raw" } else { "two" });
+        let (path, data) = (format!("/{service}/{id}"), whole(id));
         if self.rng.u8(0..3) > 0 {
-            let request = Request::get(format!("/{service}/{id}")).body(empty());
-            return (id, request.expect("a request"), whole(id).to_vec());
+            return (id, path, None, data.to_vec());
         }
-        let data = whole(id);
         let expected = upload_receipt(id, &data).into_bytes();
+        (id, path, Some(data), expected)
+    }
+
+    /// The same as a request.
+    fn request(&mut self) -> (u64, Request<Body>, Vec<u8>) {
+        let (id, path, data, expected) = self.thought_of();
+        let Some(data) = data else {
+            return (id, Request::get(path).body(empty()).expect("a request"), expected);
+        };
         let body = if self.rng.bool() {
             full(data)
         } else {
@@ -82,14 +95,13 @@ impl Asker {
             });
             body
         };
-        let request = Request::post(format!("/{service}/{id}")).body(body);
-        (id, request.expect("a request"), expected)
+        (id, Request::post(path).body(body).expect("a request"), expected)
     }
 
     /// Asks; `false` when the connection is of no more use. Sometimes it leaves before it has its answer.
     pub async fn ask(&mut self, name: &'static str, client: &mut Client) -> bool {
         let (id, request, expected) = self.request();
-        let upload = request.method() == http::Method::POST;
+        let upload = request.method() == Method::POST;
         let asking = async {
             let answer = match client.try_send(request).await {
                 Ok(answer) => answer,
@@ -112,16 +124,75 @@ impl Asker {
         };
         let patience =
             if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG };
-        match timeout(patience, asking).await {
-            Ok(goes_on) => goes_on && !client.is_closed(),
-            Err(_) if patience < LONG => {
-                self.judge.count(name, "left");
-                false
+        let goes_on = timeout(patience, asking).await;
+        if goes_on.is_err() {
+            self.left(name, id, patience);
+        }
+        goes_on.unwrap_or(false) && !client.is_closed()
+    }
+
+    /// Without an answer.
+    fn left(&self, name: &'static str, id: u64, patience: Duration) {
+        match patience < LONG {
+            true => self.judge.count(name, "left"),
+            false => self.judge.wrong(format!("{name}: request {id} had no end within {LONG:?}")),
+        }
+    }
+
+    /// HTTP/3, several requests at once.
+    async fn over_quic(mut self) {
+        while self.goes_on() {
+            let client = self.quic_client().await;
+            while self.goes_on() && !client.is_closed() {
+                let several = (0..4).map(|_| {
+                    let mut asker = Asker { rng: self.rng.fork(), ..self.clone() };
+                    let client = &client;
+                    async move { asker.ask_quic(client).await }
+                });
+                join_all(several).await;
+                if self.rng.u8(0..20) == 0 {
+                    client.move_elsewhere();
+                }
+                sleep(Duration::from_millis(10)).await;
             }
-            Err(_) => {
-                self.judge.wrong(format!("{name}: request {id} had no end within {LONG:?}"));
-                false
+        }
+    }
+
+    pub async fn quic_client(&self) -> H3 {
+        H3::connect(self.quic, NAME, self.trust.clone()).await
+    }
+
+    /// Asks over HTTP/3. Sometimes it leaves before it has its answer.
+    pub async fn ask_quic(&mut self, client: &H3) {
+        let (id, path, data, expected) = self.thought_of();
+        let judge = Arc::clone(&self.judge);
+        let asking = async move {
+            let method = if data.is_some() { Method::POST } else { Method::GET };
+            let request = Request::builder().method(method).uri(path).body(()).expect("a request");
+            let mut asked = match client.ask(request).await {
+                Ok(asked) => asked,
+                // It was just ending, as it does after 10,000 requests; the hosts must not have seen this one.
+                Err(error) => return judge.unsent("quic", id, &error),
+            };
+            for piece in data.iter().flat_map(|data| data.chunks(8_000)) {
+                // Who has answered early stops the rest (RFC 9114 §4.1).
+                if asked.send_data(Bytes::copy_from_slice(piece)).await.is_err() {
+                    break;
+                }
             }
+            let _ = asked.finish().await;
+            match h3::head(&mut asked).await {
+                Err(error) => judge.headless("quic", id, true, &error),
+                Ok(head) => match h3::rest(asked, head).await {
+                    Ok(reply) => judge.answer("quic", id, &expected, &reply),
+                    Err(_) => judge.count("quic", "broken body"),
+                },
+            }
+        };
+        let patience =
+            if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG };
+        if timeout(patience, asking).await.is_err() {
+            self.left("quic", id, patience);
         }
     }
 

@@ -66,6 +66,14 @@ impl Judge {
         self.wrong(format!("{client}: request {id} got no answer: {error:#}"));
     }
 
+    /// The client could not even send it.
+    pub fn unsent(&self, client: &'static str, id: u64, error: &anyhow::Error) {
+        match self.sightings.lock().expect("the sightings").contains_key(&id) {
+            false => self.count(client, "not sent"),
+            true => self.wrong(format!("{client}: request {id} could not be sent, and was seen: {error:#}")),
+        }
+    }
+
     /// Something that must not be.
     pub fn wrong(&self, what: String) {
         let mut wrongs = self.wrongs.lock().expect("the wrongs");

@@ -20,7 +20,7 @@ use std::{
 
 use fastrand::Rng;
 use futures_util::future::join_all;
-use portcullis_e2e::{Client, Gateway, Setup, bounded, grpc::Caller, wait::LONG, within};
+use portcullis_e2e::{Client, Gateway, Setup, bounded, certs::Authority, grpc::Caller, wait::LONG, within};
 use tokio::time::sleep;
 
 use self::{
@@ -29,7 +29,9 @@ use self::{
     world::{Host, Kind},
 };
 
-const CLIENTS: [&str; 5] = ["kept", "once", "streams", "calls", "sockets"];
+const CLIENTS: [&str; 6] = ["kept", "once", "streams", "quic", "calls", "sockets"];
+/// Of the certificate for HTTP/3.
+const NAME: &str = "chaos.example";
 
 /// How much more memory a debug build may hold in the end than after the warm-up, KiB.
 const MORE_MEMORY: u64 = 40 * 1024;
@@ -44,6 +46,11 @@ fn configuration(hosts: &[Host], rng: &mut Rng) -> String {
         r#"
 [timeouts]
 total = "8s"
+
+[listeners.safe]
+address = "127.0.0.1:{{port2}}"
+http3 = true
+tls = {{ cert = "cert.pem", key = "cert.key" }}
 
 [[routes]]
 name = "ws"
@@ -132,11 +139,12 @@ async fn all_is_well(asker: &mut Asker) {
             // Those who leave early are not what is asked here, and one more round does no harm.
             asker.ask("once", &mut Client::h1(asker.addr).await).await;
             asker.ask("streams", &mut Client::h2(asker.addr).await).await;
+            asker.ask_quic(&asker.clone().quic_client().await).await;
             asker.call(&mut caller).await;
             asker.socket().await;
         }
         let gained: u64 = right(asker).iter().zip(before).map(|(now, before)| now - before).sum();
-        if gained == 20 {
+        if gained == 25 {
             return;
         }
         assert!(Instant::now() < end, "still errors {LONG:?} after the last fault: {}", asker.judge.counts());
@@ -155,7 +163,10 @@ async fn nothing_is_left(gateway: &Gateway, before: (f64, f64)) {
     loop {
         let page = gateway.metrics().await;
         let sum = |name: &str| page.sum(name, &[]);
-        let open: f64 = page.sum("gateway_connections_open", &[("listener", "web")]);
+        let open: f64 = ["web", "safe"]
+            .map(|name| page.sum("gateway_connections_open", &[("listener", name)]))
+            .iter()
+            .sum();
         // All but this question.
         let own = page.sum("gateway_http_requests_in_progress", &[("path", "_admin")]);
         let requests = sum("gateway_http_requests_in_progress") - own;
@@ -190,12 +201,23 @@ async fn every_answer_is_right_or_an_honest_error() {
             hosts.push(Host::born(kind, &judge).await);
         }
     }
-    let mut gateway = Setup::new(&configuration(&hosts, &mut rng)).top("workers = 2").start().await;
+    let authority = Authority::new("chaos");
+    let pair = authority.issue(&[NAME]);
+    let setup = Setup::new(&configuration(&hosts, &mut rng)).top("workers = 2");
+    let mut gateway = setup.file("cert.pem", &pair.cert).file("cert.key", &pair.key).start().await;
     reload(&mut gateway, &configuration(&hosts, &mut rng), true).await;
     let before = holdings(&gateway).await;
 
     let stop = Arc::new(AtomicBool::new(false));
-    let clients = clients::start(gateway.addr(), &judge, &stop, seed);
+    let mut asker = Asker {
+        addr: gateway.addr(),
+        quic: gateway.at("port2"),
+        trust: authority.client(&["h3"]),
+        judge: Arc::clone(&judge),
+        stop: Arc::clone(&stop),
+        rng: Rng::with_seed(seed),
+    };
+    let clients = clients::start(&mut asker);
     within(LONG, "everybody to have been served", || async {
         CLIENTS.iter().all(|name| judge.counted(name, "right") >= 10)
     })
@@ -211,8 +233,6 @@ async fn every_answer_is_right_or_an_honest_error() {
     for client in clients {
         bounded(LONG * 2, "the clients to end", client).await.expect("no client fails");
     }
-    let mut asker =
-        Asker { addr: gateway.addr(), judge: Arc::clone(&judge), stop: Arc::clone(&stop), rng: rng.fork() };
     all_is_well(&mut asker).await;
 
     println!("{rounds} rounds, {}", judge.counts());
