@@ -61,45 +61,24 @@ enum Part {
     },
     /// Load: TLS handshakes.
     Handshakes {
-        /// Where to.
-        #[arg(long)]
-        to: SocketAddr,
-        /// How long.
-        #[arg(long)]
-        seconds: u64,
-        /// How many at a time.
-        #[arg(long)]
-        connections: usize,
+        #[command(flatten)]
+        run: load::Run,
         /// Resume the session of the handshake before.
         #[arg(long)]
         resumed: bool,
     },
     /// Load: requests for `/small` at a fixed rate.
     Pace {
-        /// Where to.
-        #[arg(long)]
-        to: SocketAddr,
-        /// How long.
-        #[arg(long)]
-        seconds: u64,
-        /// Over how many connections.
-        #[arg(long)]
-        connections: usize,
+        #[command(flatten)]
+        run: load::Run,
         /// Requests per second.
         #[arg(long)]
         rate: u64,
     },
     /// Load: requests for `/small` over HTTP/3.
     Http3 {
-        /// Where to.
-        #[arg(long)]
-        to: SocketAddr,
-        /// How long.
-        #[arg(long)]
-        seconds: u64,
-        /// Over how many connections at a time.
-        #[arg(long)]
-        connections: usize,
+        #[command(flatten)]
+        run: load::Run,
         /// Streams on each connection. Default: every request opens a connection of its own.
         #[arg(long)]
         streams: Option<usize>,
@@ -115,7 +94,7 @@ pub struct Options {
     /// Only these scenarios (see --list).
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Beside Portcullis. Known: nginx, haproxy, nginx-tuned, haproxy-tuned, caddy, envoy, relay. Default: all.
+    /// Beside Portcullis. Known: nginx, haproxy, nginx-tuned, haproxy-tuned, caddy, envoy, varnish, relay. Default: all.
     #[arg(long, value_delimiter = ',')]
     pub peers: Option<Vec<String>>,
     /// The gateway's binary. Default: `portcullis` beside this program.
@@ -155,15 +134,9 @@ fn main() -> Result<()> {
     match cli.part {
         Some(Part::Endpoint { listen }) => endpoint::run(&listen),
         Some(Part::Relay { listen, to }) => relay::run(listen, to),
-        Some(Part::Handshakes { to, seconds, connections, resumed }) => {
-            load::handshakes::main(to, connections, seconds, resumed)
-        }
-        Some(Part::Pace { to, seconds, connections, rate }) => {
-            load::pace::main(to, connections, seconds, rate, "/small")
-        }
-        Some(Part::Http3 { to, seconds, connections, streams }) => {
-            load::http3::main(to, connections, seconds, streams, "/small")
-        }
+        Some(Part::Handshakes { run, resumed }) => load::handshakes::main(&run, resumed),
+        Some(Part::Pace { run, rate }) => load::pace::main(&run, rate, "/small"),
+        Some(Part::Http3 { run, streams }) => load::http3::main(&run, streams, "/small"),
         None if cli.options.list => {
             for s in scenario::SCENARIOS {
                 println!("{:<16} {}", s.name, s.what);

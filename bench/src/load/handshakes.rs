@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rustls::{
     ClientConfig, HandshakeKind, NamedGroup,
     client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue},
@@ -27,8 +27,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Errors, Load, say};
-use crate::{stats::percentiles, tls};
+use super::{Run, say, tally::Tally};
+use crate::tls;
 
 /// One handshake may take this long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,8 +50,8 @@ struct Kind {
 
 /// How a handshake ended.
 enum End {
-    /// Both sides are done; so many microseconds.
-    Done(u32),
+    /// Both sides are done, after so long.
+    Done(Duration),
     /// Both are, but it was resumed when it was to be full, or the other way round.
     Other,
     NotConnected,
@@ -60,28 +60,19 @@ enum End {
 }
 
 /// Shakes hands on so many connections at a time for some seconds, and says what it counted.
-pub fn main(to: SocketAddr, connections: usize, seconds: u64, resumed: bool) -> Result<()> {
+pub fn main(run: &Run, resumed: bool) -> Result<()> {
+    let &Run { to, seconds, connections } = run;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let load = runtime.block_on(async {
         let kind = Kind { to, resumed, ask: silent(to).await? };
         let begun = Instant::now();
         let until = begun + Duration::from_secs(seconds);
         let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(client(kind, until))).collect();
-        let (mut micros, mut errors) = (Vec::new(), Errors::default());
+        let mut all = Tally::default();
         for task in tasks {
-            let (times, wrong) = task.await??;
-            micros.extend(times);
-            errors.connect += wrong.connect;
-            errors.read += wrong.read;
-            errors.timeout += wrong.timeout;
-            errors.status += wrong.status;
+            all += task.await??;
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        let requests = micros.len() as u64;
-        let Some([p50, p99, p999]) = percentiles(&mut micros, [0.5, 0.99, 0.999]) else {
-            bail!("no handshake was completed: {errors:?}");
-        };
-        Ok(Load { requests, bytes: 0, seconds, p50, p99, p999, errors })
+        all.load(begun)
     })?;
     say(&load);
     Ok(())
@@ -95,23 +86,23 @@ async fn silent(to: SocketAddr) -> Result<bool> {
 }
 
 /// One connection after the other, with a memory of its own for tickets.
-async fn client(kind: Kind, until: Instant) -> Result<(Vec<u32>, Errors)> {
+async fn client(kind: Kind, until: Instant) -> Result<Tally> {
     let mut client = Client::new(kind.resumed)?;
     if kind.resumed {
         // The first has nothing to resume.
         let _ = timeout(PATIENCE, client.one(kind)).await;
     }
-    let (mut micros, mut errors) = (Vec::new(), Errors::default());
+    let mut seen = Tally::default();
     while Instant::now() < until {
         match timeout(PATIENCE, client.one(kind)).await.unwrap_or(End::TooLate) {
-            End::Done(us) => micros.push(us),
-            End::Other => errors.status += 1,
-            End::NotConnected => errors.connect += 1,
-            End::Failed => errors.read += 1,
-            End::TooLate => errors.timeout += 1,
+            End::Done(took) => seen.done(took),
+            End::Other => seen.errors.status += 1,
+            End::NotConnected => seen.errors.connect += 1,
+            End::Failed => seen.errors.read += 1,
+            End::TooLate => seen.errors.timeout += 1,
         }
     }
-    Ok((micros, errors))
+    Ok(seen)
 }
 
 /// A client with its memory.
@@ -142,12 +133,12 @@ impl Client {
         if !ticket(&mut stream, &self.tickets, seen).await {
             return End::Failed;
         }
-        let us = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let took = begun.elapsed();
         let done = stream.get_ref().1.handshake_kind();
         let _ = stream.shutdown().await;
         match done {
-            Some(HandshakeKind::Resumed) if kind.resumed => End::Done(us),
-            Some(HandshakeKind::Full) if !kind.resumed => End::Done(us),
+            Some(HandshakeKind::Resumed) if kind.resumed => End::Done(took),
+            Some(HandshakeKind::Full) if !kind.resumed => End::Done(took),
             _ => End::Other,
         }
     }

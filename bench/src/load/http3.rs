@@ -6,38 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::Request;
 use quinn::Endpoint;
 use tokio::time::timeout;
 
-use super::{Errors, Load, say};
-use crate::{
-    quic::{self, HOST, Sender},
-    stats::percentiles,
-};
+use super::{Run, say, tally::Tally};
+use crate::quic::{self, HOST, Sender};
 
 /// A request without an answer after this long has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one stream after the other has seen.
-#[derive(Default)]
-struct Seen {
-    micros: Vec<u32>,
-    bytes: u64,
-    errors: Errors,
-}
-
 /// Asks for `path` for some seconds and says what it counted. Without `streams`, every request opens a connection of its
 /// own.
-pub fn main(
-    to: SocketAddr,
-    connections: usize,
-    seconds: u64,
-    streams: Option<usize>,
-    path: &str,
-) -> Result<()> {
+pub fn main(run: &Run, streams: Option<usize>, path: &str) -> Result<()> {
+    let &Run { to, seconds, connections } = run;
     let request = Request::get(format!("https://{HOST}{path}")).body(())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let load = runtime.block_on(async {
@@ -62,31 +46,17 @@ pub fn main(
                 })),
             }
         }
-        let mut all = Seen::default();
+        let mut all = Tally::default();
         for task in tasks {
-            all.take(task.await?);
+            all += task.await?;
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        let requests = all.micros.len() as u64;
-        let Some([p50, p99, p999]) = percentiles(&mut all.micros, [0.5, 0.99, 0.999]) else {
-            bail!("nothing was answered: {:?}", all.errors);
-        };
-        Ok(Load { requests, bytes: all.bytes, seconds, p50, p99, p999, errors: all.errors })
+        all.load(begun)
     })?;
     say(&load);
     Ok(())
 }
 
-impl Seen {
-    fn take(&mut self, other: Seen) {
-        self.micros.extend(other.micros);
-        self.bytes += other.bytes;
-        self.errors.connect += other.errors.connect;
-        self.errors.read += other.errors.read;
-        self.errors.timeout += other.errors.timeout;
-        self.errors.status += other.errors.status;
-    }
-
+impl Tally {
     /// One request; false when it failed.
     async fn ask(&mut self, sender: &mut Sender, request: &Request<()>, begun: Instant) -> bool {
         match timeout(PATIENCE, quic::fetch(sender, request.clone(), Bytes::new())).await {
@@ -95,7 +65,7 @@ impl Seen {
             Ok(Ok(reply)) => {
                 self.errors.status += u64::from(reply.status.as_u16() >= 400);
                 self.bytes += reply.body.len() as u64;
-                self.micros.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+                self.done(begun.elapsed());
                 return true;
             }
         }
@@ -105,8 +75,8 @@ impl Seen {
 
 /// One request after the other on a connection that others share. It ends with the first that fails: the connection is
 /// broken, and trying on would only count that.
-async fn stream(mut sender: Sender, request: Request<()>, until: Instant) -> Seen {
-    let mut seen = Seen::default();
+async fn stream(mut sender: Sender, request: Request<()>, until: Instant) -> Tally {
+    let mut seen = Tally::default();
     while Instant::now() < until {
         if !seen.ask(&mut sender, &request, Instant::now()).await {
             break;
@@ -116,8 +86,8 @@ async fn stream(mut sender: Sender, request: Request<()>, until: Instant) -> See
 }
 
 /// One connection after the other, with a request each. The time of a request holds its connection's.
-async fn fresh(endpoint: Endpoint, to: SocketAddr, request: Request<()>, until: Instant) -> Seen {
-    let mut seen = Seen::default();
+async fn fresh(endpoint: Endpoint, to: SocketAddr, request: Request<()>, until: Instant) -> Tally {
+    let mut seen = Tally::default();
     while Instant::now() < until {
         let begun = Instant::now();
         match timeout(PATIENCE, quic::connect(&endpoint, to)).await {

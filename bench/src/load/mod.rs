@@ -6,6 +6,7 @@ pub mod handshakes;
 pub mod http3;
 pub mod idle;
 pub mod pace;
+mod tally;
 pub mod wrk;
 
 use std::{ffi::OsString, net::SocketAddr, path::Path, time::Duration};
@@ -59,6 +60,20 @@ impl Errors {
     pub fn total(&self) -> u64 {
         self.connect + self.read + self.write + self.timeout + self.status
     }
+}
+
+/// How a load of our own is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Run {
+    /// Where to.
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// How long.
+    #[arg(long)]
+    pub seconds: u64,
+    /// Over how many connections at a time.
+    #[arg(long)]
+    pub connections: usize,
 }
 
 /// What a run is to do.

@@ -2,12 +2,9 @@
 //! from when its connection was free to send it: a proxy that stalls for a second has made all requests of that second
 //! wait, and does not get away with one slow answer for each connection ("coordinated omission"; wrk2 does the same).
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use memchr::memmem;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
@@ -19,8 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Errors, Load, say};
-use crate::stats::percentiles;
+use super::{Run, say, tally::Tally};
 
 /// What is due is looked for at most this often: tokio's own timers are of a millisecond, too coarse here, and waking
 /// up for each request would cost the core that the endpoints are on.
@@ -32,16 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When a connection has to send its requests.
 type Due = Instant;
 
-/// What a connection has seen.
-#[derive(Default)]
-struct Seen {
-    micros: Vec<u32>,
-    bytes: u64,
-    errors: Errors,
-}
-
 /// Sends `rate` requests a second for `path` over so many connections, and says what it counted.
-pub fn main(to: SocketAddr, connections: usize, seconds: u64, rate: u64, path: &str) -> Result<()> {
+pub fn main(run: &Run, rate: u64, path: &str) -> Result<()> {
+    let &Run { to, seconds, connections } = run;
     ensure!(rate > 0 && connections > 0, "a rate and connections are needed");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n").into_bytes();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -58,30 +47,14 @@ pub fn main(to: SocketAddr, connections: usize, seconds: u64, rate: u64, path: &
         pace(&senders, begun, rate, seconds * rate).await?;
         // What is still due is answered, however late: leaving it out would be the very omission.
         drop(senders);
-        let mut all = Seen::default();
+        let mut all = Tally::default();
         for task in tasks {
-            all.take(task.await?);
+            all += task.await?;
         }
-        let elapsed = begun.elapsed().as_secs_f64();
-        let requests = all.micros.len() as u64;
-        let Some([p50, p99, p999]) = percentiles(&mut all.micros, [0.5, 0.99, 0.999]) else {
-            bail!("nothing was answered: {:?}", all.errors);
-        };
-        Ok(Load { requests, bytes: all.bytes, seconds: elapsed, p50, p99, p999, errors: all.errors })
+        all.load(begun)
     })?;
     say(&load);
     Ok(())
-}
-
-impl Seen {
-    fn take(&mut self, other: Seen) {
-        self.micros.extend(other.micros);
-        self.bytes += other.bytes;
-        self.errors.read += other.errors.read;
-        self.errors.write += other.errors.write;
-        self.errors.timeout += other.errors.timeout;
-        self.errors.status += other.errors.status;
-    }
 }
 
 /// When the request of this number is to be sent.
@@ -112,8 +85,8 @@ async fn pace(senders: &[UnboundedSender<Due>], begun: Instant, rate: u64, count
 }
 
 /// Sends what is due, one after the other.
-async fn connection(mut stream: TcpStream, mut due: UnboundedReceiver<Due>, request: Vec<u8>) -> Seen {
-    let mut seen = Seen::default();
+async fn connection(mut stream: TcpStream, mut due: UnboundedReceiver<Due>, request: Vec<u8>) -> Tally {
+    let mut seen = Tally::default();
     let mut buffer = Vec::with_capacity(16 << 10);
     while let Some(at) = due.recv().await {
         if stream.write_all(&request).await.is_err() {
@@ -132,7 +105,7 @@ async fn connection(mut stream: TcpStream, mut due: UnboundedReceiver<Due>, requ
             Ok(Some((good, bytes))) => {
                 seen.errors.status += u64::from(!good);
                 seen.bytes += bytes as u64;
-                seen.micros.push(u32::try_from(at.elapsed().as_micros()).unwrap_or(u32::MAX));
+                seen.done(at.elapsed());
             }
         }
     }
@@ -221,7 +194,7 @@ mod tests {
             task.await.unwrap()
         });
         server.join().unwrap();
-        assert_eq!((seen.micros.len(), seen.errors), (60, Errors::default()));
+        assert_eq!((seen.micros.len(), seen.errors), (60, super::super::Errors::default()));
         let waited = seen.micros.iter().filter(|us| **us > 50_000).count();
         assert!(waited >= 20, "{waited} of 60 waited: {:?}", seen.micros);
     }
