@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::HOST, uri::Authority};
-use http_body_util::{BodyExt, Empty, Full, channel::Channel, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -13,6 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use crate::feed::streamed;
 use crate::wait::{LONG, bounded};
 
 /// Whatever can go wrong with a request.
@@ -63,12 +64,6 @@ pub fn empty() -> Body {
 /// This body, with its length.
 pub fn full(data: impl Into<Bytes>) -> Body {
     Full::new(data.into()).map_err(never).boxed_unsync()
-}
-
-/// A body that is fed piece by piece.
-pub fn streamed() -> (http_body_util::channel::Sender<Bytes, Problem>, Body) {
-    let (sender, body) = Channel::new(1);
-    (sender, body.boxed_unsync())
 }
 
 fn never(never: Infallible) -> Problem {

@@ -123,16 +123,21 @@ impl H3 {
 /// Reads an answer to its end.
 pub async fn whole(mut asked: Asked) -> Result<Reply, Problem> {
     let head = head(&mut asked).await?;
-    rest(asked, head).await
+    rest(&mut asked, head).await
 }
 
-/// Reads the head of an answer.
+/// Reads the head of an answer, and those of interim answers before it, which the `h3` crate takes for it (RFC 9114 §4.1).
 pub async fn head(asked: &mut Asked) -> Result<Response<()>, Problem> {
-    Ok(asked.recv_response().await?)
+    loop {
+        let head = asked.recv_response().await?;
+        if !head.status().is_informational() {
+            return Ok(head);
+        }
+    }
 }
 
 /// Reads what comes after the head.
-pub async fn rest(mut asked: Asked, head: Response<()>) -> Result<Reply, Problem> {
+pub async fn rest(asked: &mut Asked, head: Response<()>) -> Result<Reply, Problem> {
     let mut body = Vec::new();
     while let Some(mut data) = asked.recv_data().await? {
         body.extend_from_slice(&data.copy_to_bytes(data.remaining()));

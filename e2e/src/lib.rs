@@ -10,6 +10,7 @@ pub mod client;
 pub mod corpus;
 pub mod dns;
 pub mod endpoint;
+pub mod feed;
 pub mod gateway;
 pub mod good;
 pub mod grpc;

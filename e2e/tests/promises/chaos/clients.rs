@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use ::h3::error::Code;
 use bytes::Bytes;
 use fastrand::Rng;
 use futures_util::{SinkExt, StreamExt, future::join_all};
@@ -165,15 +166,15 @@ impl Asker {
     /// Asks over HTTP/3. Sometimes it leaves before it has its answer.
     pub async fn ask_quic(&mut self, client: &H3) {
         let (id, path, data, expected) = self.thought_of();
-        let judge = Arc::clone(&self.judge);
-        let asking = async move {
-            let method = if data.is_some() { Method::POST } else { Method::GET };
-            let request = Request::builder().method(method).uri(path).body(()).expect("a request");
-            let mut asked = match client.ask(request).await {
-                Ok(asked) => asked,
-                // It was just ending, as it does after 10,000 requests; the hosts must not have seen this one.
-                Err(error) => return judge.unsent("quic", id, &error),
-            };
+        let judge = &self.judge;
+        let method = if data.is_some() { Method::POST } else { Method::GET };
+        let request = Request::builder().method(method).uri(path).body(()).expect("a request");
+        let mut asked = match client.ask(request).await {
+            Ok(asked) => asked,
+            // It was just ending, as it does after 10,000 requests; the hosts must not have seen this one.
+            Err(error) => return judge.unsent("quic", id, &error),
+        };
+        let asking = async {
             for piece in data.iter().flat_map(|data| data.chunks(8_000)) {
                 // Who has answered early stops the rest (RFC 9114 §4.1).
                 if asked.send_data(Bytes::copy_from_slice(piece)).await.is_err() {
@@ -183,7 +184,7 @@ impl Asker {
             let _ = asked.finish().await;
             match h3::head(&mut asked).await {
                 Err(error) => judge.headless("quic", id, true, &error),
-                Ok(head) => match h3::rest(asked, head).await {
+                Ok(head) => match h3::rest(&mut asked, head).await {
                     Ok(reply) => judge.answer("quic", id, &expected, &reply),
                     Err(_) => judge.count("quic", "broken body"),
                 },
@@ -192,6 +193,9 @@ impl Asker {
         let patience =
             if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG };
         if timeout(patience, asking).await.is_err() {
+            // Without this the stream would end like one that is whole, maybe in the middle of a frame, and that is an
+            // error of the connection (RFC 9114 §7.1).
+            asked.stop_stream(Code::H3_REQUEST_CANCELLED);
             self.left("quic", id, patience);
         }
     }

@@ -110,7 +110,9 @@ impl Judge {
             }
             let (got, due) = (reply.body.len(), expected.len());
             let start = String::from_utf8_lossy(&reply.body[..got.min(80)]).into_owned();
-            return self.wrong(format!("{client}: request {id} got {got} bytes for {due}: {start:?}"));
+            let fields = &reply.headers;
+            let what = format!("{client}: request {id} got {got} bytes for {due}: {start:?} {fields:?}");
+            return self.wrong(what);
         }
         if reply.status == 413 && reply.header("x-own") == id.to_string() {
             return self.count(client, "refused by the host");
