@@ -2,9 +2,10 @@
 //!
 //! When more requests wait than a worker can serve at once, it matters which it takes first. Taken as they come, all are
 //! begun and none is finished for long: each holds its memory, a connection to an endpoint with all that the kernel keeps
-//! for it, and by the time its answer comes, nothing of it is left in the processor's caches. So once some are under way, only a few more requests are
-//! begun in each round of the worker, which then looks for answers that have come and finishes those; the others wait in
-//! line, unread. A worker never rests while somebody is in line: an endpoint that is slow holds up nobody else.
+//! for it, and by the time its answer comes, nothing of it is left in the processor's caches. So once some are under way,
+//! only a few more requests are begun in each round of the worker, which then looks for answers that have come and finishes
+//! those; the others wait in line, unread. A worker never rests while somebody is in line: an endpoint that is slow holds
+//! up nobody else.
 
 use std::{
     collections::VecDeque,
