@@ -46,6 +46,11 @@ impl Pick<'_> {
     pub fn allows(&self, index: usize) -> bool {
         self.endpoints.get(index).is_some_and(Endpoint::is_available) && !self.tried.contains(&index)
     }
+
+    /// Is there one that may be chosen?
+    pub fn is_there(&self) -> bool {
+        (0..self.endpoints.len()).any(|index| self.allows(index))
+    }
 }
 
 /// How a request to an endpoint went.

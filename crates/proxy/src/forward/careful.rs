@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Mutex,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -236,7 +236,7 @@ impl Run<'_> {
         if free && (self.made as usize) < TRIES && self.saved.is_repeatable(&x.request) {
             let (service, now) = (self.parts.service, Instant::now());
             let others = Pick { endpoints: &service.endpoints, key, tried: self.asked.all(), now };
-            if (0..service.endpoints.len()).any(|other| others.allows(other)) {
+            if others.is_there() {
                 return Next::Now;
             }
         }
@@ -264,10 +264,7 @@ impl Run<'_> {
         if wait.is_zero() {
             return Ok(());
         }
-        let (watch, total) = (self.parts.watch, self.parts.total);
-        watch.set_within(Duration::ZERO, total);
-        let link = Arc::clone(&x.client_link);
-        crate::serve::while_wanted(watch, total, link.as_ref(), tokio::time::sleep(wait)).await
+        self.parts.until(x.client_link.clone(), tokio::time::sleep(wait)).await
     }
 
     fn done(
@@ -282,10 +279,7 @@ impl Run<'_> {
             self.waited > 0 && self.retry.is_some_and(|retry| self.made >= retry.attempts() && covers(retry));
         match result {
             Ok(mut answer) => {
-                let sticky = self.parts.service.sticky.as_ref().filter(|_| bound != Some(index));
-                if let Some(cookie) = sticky.and_then(|sticky| sticky.set_cookie(index)) {
-                    answer.fields.append("set-cookie", cookie);
-                }
+                self.parts.service.bind(&mut answer, bound, index);
                 Ok(answer)
             }
             Err(error) if is_exhausted => {

@@ -64,6 +64,21 @@ pub struct Forward<'a> {
     pub client_body_idle: Duration,
 }
 
+impl Forward<'_> {
+    /// Awaits something that is not an endpoint, as long as the total deadline allows and the client is there.
+    ///
+    /// # Errors
+    /// `ClientGone`, `TotalTimeout`.
+    pub async fn until<T>(
+        &self,
+        link: Arc<dyn ClientLink>,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        self.watch.set_within(Duration::ZERO, self.total);
+        crate::serve::while_wanted(self.watch, self.total, link.as_ref(), waiting).await
+    }
+}
+
 /// What became of a request on its way to an endpoint, for log and metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Way {
@@ -123,11 +138,7 @@ pub async fn forward(
         service.observe(forward.worker.index, index, &result, latency, now);
         match result {
             Ok(mut answer) => {
-                if let Some(cookie) =
-                    service.sticky.as_ref().filter(|_| bound != Some(index)).and_then(|s| s.set_cookie(index))
-                {
-                    answer.fields.append("set-cookie", cookie);
-                }
+                service.bind(&mut answer, bound, index);
                 return Ok(answer);
             }
             Err(error) if error.unsent && count + 1 < TRIES && error.kind != Kind::ConnectionLimit => {
@@ -137,7 +148,7 @@ pub async fn forward(
                 count += 1;
                 let asked = tried.get(..count).unwrap_or_default();
                 let others = Pick { endpoints: &service.endpoints, key, tried: asked, now };
-                if !(0..service.endpoints.len()).any(|other| others.allows(other)) {
+                if !others.is_there() {
                     return Err(error);
                 }
                 service.metrics.retried(forward.worker.index);
@@ -276,6 +287,14 @@ async fn anew(
 }
 
 impl Service {
+    /// Tells a client that asks for stickiness where it belongs from now on, unless it knows.
+    fn bind(&self, answer: &mut Answer, bound: Option<usize>, index: usize) {
+        let sticky = self.sticky.as_ref().filter(|_| bound != Some(index));
+        if let Some(cookie) = sticky.and_then(|sticky| sticky.set_cookie(index)) {
+            answer.fields.append("set-cookie", cookie);
+        }
+    }
+
     /// The endpoint that a client is bound to, else the balancer's choice.
     fn choose(&self, bound: Option<usize>, key: Option<u64>, tried: &[usize], now: Instant) -> Option<usize> {
         if let Some(passive) = &self.passive {

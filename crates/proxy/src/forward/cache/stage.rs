@@ -1,10 +1,7 @@
 //! One request at the cache, when what it wants is not there and fresh: who refreshes, who waits for whom, and what is used
 //! where the service fails.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use http::StatusCode;
 use portcullis_cache::{
@@ -30,7 +27,6 @@ use super::{
 };
 use crate::{
     forward::{Forward, Way},
-    serve::while_wanted,
     ticket::Ticket,
 };
 
@@ -235,10 +231,7 @@ impl Stage<'_> {
                 };
                 tokio::spawn(fetch.run());
             }
-            self.parts.watch.set_within(Duration::ZERO, self.parts.total);
-            let link = ticket.x.client_link.clone();
-            let landing = flight.landed(began);
-            let landed = while_wanted(self.parts.watch, self.parts.total, &*link, landing).await;
+            let landed = self.parts.until(ticket.x.client_link.clone(), flight.landed(began)).await;
             if began {
                 // What was sent was a copy of the request.
                 let deadline = ticket.way.deadline.take();
@@ -301,9 +294,7 @@ impl Stage<'_> {
                 // Who waits for all of it does not hold back those who read.
                 let flight = seat.flight().clone();
                 drop(seat);
-                let link = ticket.x.client_link.clone();
-                let ended = while_wanted(self.parts.watch, self.parts.total, &*link, flight.ended());
-                match ended.await? {
+                match self.parts.until(ticket.x.client_link.clone(), flight.ended()).await? {
                     Ok(Some(entry)) => self.use_entry(ticket, &entry, for_me(head.outcome)),
                     _ => return self.alone(ticket, stale.as_deref(), why, "alone").await,
                 }

@@ -3,7 +3,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -56,11 +56,8 @@ impl<'a> Run<'a> {
             }
         }
         let Some(standing) = capacity.stand() else { return Err(self.error(Refused::Busy(soonest))) };
-        let (watch, total) = (self.parts.watch, self.parts.total);
-        watch.set_within(Duration::ZERO, total);
-        let link = Arc::clone(&x.client_link);
         let waiting = tokio::time::timeout(capacity.patience, self.in_line(capacity, wish));
-        let waited = crate::serve::while_wanted(watch, total, link.as_ref(), waiting).await;
+        let waited = self.parts.until(x.client_link.clone(), waiting).await;
         drop(standing);
         match waited? {
             Ok(Ok(admitted)) => Ok((admitted, Instant::now())),
