@@ -55,9 +55,13 @@ impl Judge {
             return self.count(client, "broken body");
         }
         // A connection that has had its 10,000 requests ends, in runs of minutes; what waited for it in the client was never
-        // sent, which the client says and the hosts confirm.
+        // sent, and what was on its way then is beyond the last stream that was served (RFC 9113 §6.8): so the client
+        // says, and the hosts confirm it.
         let is_unsent = |cause: &(dyn std::error::Error + 'static)| {
+            let is_late =
+                |error: &h2::Error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
             cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+                || cause.downcast_ref::<h2::Error>().is_some_and(is_late)
         };
         let was_seen = self.sightings.lock().expect("the sightings").contains_key(&id);
         if h2 && !was_seen && error.chain().any(is_unsent) {
