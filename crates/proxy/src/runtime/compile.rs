@@ -12,31 +12,25 @@ use portcullis_config::{
 };
 use portcullis_core::{
     builtin::Builtin,
-    endpoint::{Endpoint, EndpointState},
     keep::Keep,
     middleware::{Around, Row},
     store::Stores,
 };
-use rustls::pki_types::ServerName;
 
+mod listeners;
 mod policies;
+mod services;
 mod split;
 
-use super::{AltSvc, Asked, Listener, Route, Runtime, Service, Target, http3};
+pub use services::endpoint_state;
+
+use super::{Asked, Listener, Route, Runtime, Service, Target};
 use crate::{
-    arrive,
-    balance::{self, KeyOf, Place, Sticky, stable_hash},
     dns::{Named, Resolver},
-    forward::{
-        cache::{Stock, Tiers},
-        upstream::{Pools, Upstream, Where},
-    },
-    health::{self, Passive},
+    forward::cache::{Stock, Tiers},
     observe::{AccessLog, Metrics},
     pages::Pages,
-    route::{Entry, Router},
     shed::Shedding,
-    tls::{self, Protocols},
 };
 
 /// The name of the admin listener and of the built-in service behind it.
@@ -170,136 +164,6 @@ impl Compiler<'_> {
         list
     }
 
-    fn services(&mut self) -> Services {
-        let model = self.model;
-        model
-            .services
-            .iter()
-            .filter_map(|(name, settings)| {
-                self.service(settings).map(|service| (name.clone(), Arc::new(service)))
-            })
-            .collect()
-    }
-
-    fn service(&mut self, settings: &model::Service) -> Option<Service> {
-        let keep = self.parts.keep;
-        let checked = settings.health_check.is_some();
-        let endpoints: Vec<Endpoint> = settings
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                let state = endpoint_state(keep, &settings.name, &endpoint.url, checked);
-                health::settle(&state, checked);
-                Endpoint {
-                    url: endpoint.url.clone(),
-                    weight: endpoint.weight,
-                    hash: stable_hash(endpoint.url.as_bytes()),
-                    state,
-                }
-            })
-            .collect();
-        let tls = self.client_tls(settings)?;
-        let upstreams: Vec<Arc<Upstream>> = settings
-            .endpoints
-            .iter()
-            .zip(&endpoints)
-            .filter_map(|(endpoint, live)| {
-                self.upstream(settings, endpoint, live, tls.as_ref()).map(Arc::new)
-            })
-            .collect();
-        if upstreams.len() != endpoints.len() {
-            return None;
-        }
-        let place = Place { service: &settings.name, endpoints: &endpoints, keep };
-        Some(Service {
-            name: settings.name.clone(),
-            balancer: balance::build(&settings.strategy, &place),
-            key: KeyOf::of(&settings.strategy),
-            sticky: settings.sticky.as_ref().map(|sticky| Sticky::new(sticky, &settings.name, &endpoints)),
-            passive: settings
-                .passive_health
-                .as_ref()
-                .map(|passive| Passive::new(passive, &place).watched_by(self.parts.metrics.clone())),
-            policies: self.service_policies(settings),
-            budget: self.allowance(settings),
-            metrics: self.parts.metrics.service(&settings.name),
-            settings: settings.clone(),
-            endpoints,
-            upstreams,
-        })
-    }
-
-    /// TLS towards the endpoints, if any of them wants it.
-    #[allow(clippy::option_option)] // none wanted, or failed and reported
-    fn client_tls(&mut self, settings: &model::Service) -> Option<Option<Arc<rustls::ClientConfig>>> {
-        if !settings.endpoints.iter().any(|endpoint| endpoint.scheme == model::Scheme::Https) {
-            return Some(None);
-        }
-        match tls::client_config(&settings.tls, &[]) {
-            Ok(config) => Some(Some(config)),
-            Err(error) => {
-                self.problem(format!("service {}", settings.name), error);
-                None
-            }
-        }
-    }
-
-    fn upstream(
-        &mut self,
-        settings: &model::Service,
-        endpoint: &model::Endpoint,
-        live: &Endpoint,
-        tls: Option<&Arc<rustls::ClientConfig>>,
-    ) -> Option<Upstream> {
-        let host = authority(endpoint);
-        let tls = match tls.filter(|_| endpoint.scheme == model::Scheme::Https) {
-            None => None,
-            Some(config) => {
-                let name = match (&settings.tls.server_name, &endpoint.address) {
-                    (Some(name), _) => name.to_string(),
-                    (None, model::EndpointAddress::Tcp { host, .. }) => host.to_string(),
-                    (None, model::EndpointAddress::Unix(_)) => "localhost".to_owned(),
-                };
-                match ServerName::try_from(name.clone()) {
-                    Ok(server_name) => Some((config.clone(), server_name)),
-                    Err(error) => {
-                        self.problem(format!("endpoint {}", endpoint.url), format!("{name}: {error}"));
-                        return None;
-                    }
-                }
-            }
-        };
-        let workers = self.parts.workers;
-        let told = settings.proxy_protocol;
-        let identity =
-            format!("{} {} {:?} {:?} {told:?}", settings.name, endpoint.url, settings.tls, settings.http);
-        Some(Upstream {
-            url: endpoint.url.clone(),
-            target: Where::of(&endpoint.address, |name| self.named(name)),
-            scheme: endpoint.scheme,
-            http: settings.http,
-            proxy_protocol: settings.proxy_protocol,
-            host: host.into(),
-            base_path: endpoint.base_path.clone(),
-            tls,
-            pool: settings.pool,
-            timeouts: settings.timeouts,
-            state: live.state.clone(),
-            pools: self.parts.keep.get("pools", &identity, || Pools::new(workers)),
-            metrics: self.parts.metrics.endpoint(&settings.name, &endpoint.url),
-        })
-    }
-
-    /// What is known of a name: kept as long as it is looked up in the same way.
-    fn named(&mut self, name: &Arc<str>) -> Arc<Named> {
-        let (dns, keep, resolver) = (&self.model.dns, self.parts.keep, &self.resolver);
-        let make = || {
-            let identity = format!("{name} {dns:?}");
-            keep.get("name", &identity, || Named::new(name.clone(), dns.clone(), resolver.clone()))
-        };
-        self.names.entry(name.clone()).or_insert_with(make).clone()
-    }
-
     fn routes(&mut self, built: &Middlewares, services: &Services) -> Vec<Arc<Route>> {
         let model = self.model;
         model.routes.iter().map(|settings| Arc::new(self.route(settings, built, services))).collect()
@@ -357,135 +221,6 @@ impl Compiler<'_> {
         let Parts { keep, workers, metrics, .. } = self.parts;
         let make = || Shedding::new(settings, *workers, &metrics.meters);
         Some(keep.get("shedding", &format!("{settings:?} {workers}"), make))
-    }
-
-    fn listeners(&mut self, built: &Middlewares) -> Listeners {
-        let model = self.model;
-        model
-            .listeners
-            .iter()
-            .filter_map(|(name, settings)| {
-                self.listener(settings, built).map(|listener| (name.clone(), Arc::new(listener)))
-            })
-            .collect()
-    }
-
-    fn listener(&mut self, settings: &model::Listener, built: &Middlewares) -> Option<Listener> {
-        let object = format!("listener {}", settings.name);
-        let on_it: Vec<(usize, &model::Route)> = self
-            .model
-            .routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| route.listeners.is_empty() || route.listeners.contains(&settings.name))
-            .collect();
-        let mut path = arrive::policy(settings.path);
-        let tolerant = |route: &model::Route| route.encoded_delimiters == Some(Doubtful::Keep);
-        if on_it.iter().any(|(_, route)| tolerant(route)) {
-            path.delimiters = portcullis_core::path::Delimiters::Keep;
-        }
-        let entries: Vec<Entry<'_>> = on_it
-            .iter()
-            .map(|(index, route)| Entry {
-                index: *index,
-                rule: &route.rule,
-                priority: route.priority,
-                name: &route.name,
-            })
-            .collect();
-        let router = match Router::compile(&entries) {
-            Ok(router) => router,
-            Err(error) => {
-                self.problem(&*object, error);
-                return None;
-            }
-        };
-        let protocols =
-            Protocols { http2: settings.http2, http3: settings.http3.map(|http3| http3.early_data) };
-        let tls = match settings.tls.as_ref().map(|tls| tls::server_tls(tls, protocols)).transpose() {
-            Ok(tls) => tls,
-            Err(error) => {
-                self.problem(&*object, error);
-                return None;
-            }
-        };
-        Some(Listener {
-            settings: settings.clone(),
-            path,
-            router,
-            middlewares: self.list(&object, &settings.middlewares, built),
-            quic: http3::quic(tls.as_ref(), &settings.limits),
-            alt_svc: settings.http3.and_then(|http3| AltSvc::new(&http3, settings.address.port())),
-            tls,
-            metrics: self.parts.metrics.listener(&settings.name),
-            unrouted: self.parts.metrics.route("", "_unrouted"),
-        })
-    }
-
-    /// The admin listener is a listener like the others, with one route to one built-in service.
-    fn admin(&mut self, routes: &mut Vec<Arc<Route>>, listeners: &mut Listeners) {
-        let (Some(admin), Some(builtin)) = (&self.model.admin, self.parts.builtins.get(ADMIN)) else {
-            return;
-        };
-        let name: Name = "admin@internal".into();
-        let index = routes.len();
-        routes.push(Arc::new(Route {
-            name: name.clone(),
-            middlewares: Vec::new(),
-            target: Target::Builtin(ADMIN, builtin.clone()),
-            rejects_delimiters: Some(false),
-            strip_prefix: None,
-            total_timeout: None,
-            deadline: None,
-            response_header_timeout: None,
-            body_bytes: Some(Some(1 << 20)),
-            body_idle_timeout: None,
-            stream_idle_timeout: None,
-            tunnel_idle_timeout: None,
-            takes_trace: false,
-            importance: None,
-            pass_host: None,
-            policies: None,
-            cache: None,
-            metrics: self.parts.metrics.route(&name, "_admin"),
-        }));
-        let settings = model::Listener::plain(ADMIN, admin.address);
-        let entry = Entry { index, rule: &Rule::Any, priority: 0, name: &name };
-        match Router::compile(&[entry]) {
-            Ok(router) => {
-                let listener = Listener {
-                    path: arrive::policy(settings.path),
-                    settings,
-                    router,
-                    middlewares: Vec::new(),
-                    tls: None,
-                    quic: None,
-                    alt_svc: None,
-                    metrics: self.parts.metrics.listener(ADMIN),
-                    unrouted: self.parts.metrics.route("", "_unrouted"),
-                };
-                listeners.insert(ADMIN.into(), Arc::new(listener));
-            }
-            Err(error) => self.problem("listener admin", error),
-        }
-    }
-}
-
-/// The state of an endpoint of a service, by its URL: the one in use, or a new one. Whoever knows something of it before
-/// the first configuration is compiled holds it until then.
-pub fn endpoint_state(keep: &Keep, service: &str, url: &str, checked: bool) -> Arc<EndpointState> {
-    keep.get("endpoint", &format!("{service} {url}"), || EndpointState::new(checked))
-}
-
-/// Host and port as the endpoint would be asked for them: the port only where it is not the scheme's own.
-fn authority(endpoint: &model::Endpoint) -> String {
-    match &endpoint.address {
-        model::EndpointAddress::Unix(_) => "localhost".to_owned(),
-        model::EndpointAddress::Tcp { host, port } => {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
-            let own = if endpoint.scheme == model::Scheme::Https { 443 } else { 80 };
-            if *port == own { host } else { format!("{host}:{port}") }
-        }
     }
 }
 
