@@ -27,7 +27,7 @@ impl Problem {
 }
 
 /// Longest duration accepted: a hundred years, so that adding one to an instant never overflows.
-const MAX_SECONDS: f64 = 100.0 * 365.0 * 24.0 * 3600.0;
+const MAX_NANOS: f64 = 100.0 * 365.0 * 24.0 * 3600.0 * 1e9;
 
 /// `10s`, `1m30s`, `250ms`, `2h`, `1.5s`, `0`; units ns, us, ms, s, m, h, d.
 pub fn duration(text: &str) -> Result<Duration, Problem> {
@@ -38,7 +38,8 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
     }
     let bad = || Problem::new(format!("`{text}` is not a duration"), HELP);
     let mut rest = trimmed;
-    let mut seconds = 0.0_f64;
+    // Not seconds: a whole number of any unit stays whole (up to 2^53 ns, some hundred days).
+    let mut nanos = 0.0_f64;
     let mut previous = f64::INFINITY;
     if rest.is_empty() {
         return Err(bad());
@@ -51,13 +52,13 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
         let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (unit, next) = after.split_at_checked(letters).ok_or_else(bad)?;
         let factor = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
-            "h" | "hour" | "hours" => 3600.0,
-            "d" | "day" | "days" => 86400.0,
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1e9,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60e9,
+            "h" | "hour" | "hours" => 3600e9,
+            "d" | "day" | "days" => 86400e9,
             "" => {
                 // After other units a number alone may stand for anything; only a lone one has an obvious reading.
                 let help = if trimmed.parse::<f64>().is_ok() {
@@ -73,14 +74,13 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
             return Err(Problem::new(format!("the units of `{text}` are out of order"), HELP));
         }
         previous = factor;
-        seconds += value * factor;
+        nanos += value * factor;
         rest = next.trim_start();
     }
-    if seconds > MAX_SECONDS {
+    if nanos > MAX_NANOS {
         return Err(Problem::new(format!("`{text}` is too long"), "at most 100 years"));
     }
-    // Through nanoseconds, so that "10ms" is exactly ten milliseconds.
-    Ok(Duration::from_nanos((seconds * 1e9).round() as u64))
+    Ok(Duration::from_nanos(nanos.round() as u64))
 }
 
 /// `1 MiB`, `10kb`, `512`; powers of 1024 for KiB/MiB/GiB/TiB, of 1000 for kB/MB/GB/TB, in any case.
@@ -374,6 +374,9 @@ mod tests {
         for bad in ["", "10", "s", "-1s", "1x", "1s1m", "1s1s", "1e3s", "1..5s", "999999999h", "ten"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        // Found by fuzzing: through seconds this was one nanosecond more.
+        assert_eq!(duration("7603200000000000ns"), duration("88d"));
+        assert_eq!(duration("88d"), Ok(Duration::from_secs(88 * 86_400)));
         assert_eq!(duration("30").unwrap_err().help, "write `30s` for seconds, `30ms` for milliseconds");
     }
 
