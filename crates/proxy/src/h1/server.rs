@@ -73,6 +73,8 @@ pub async fn serve_connection(
         place,
     };
     while server.turn().await {}
+    // Closing takes as long as the client lets it, and keeps nobody else waiting.
+    server.place.end();
     if server.is_http2 {
         let mut state = server.link.lock();
         let (io, read) = (std::mem::replace(&mut state.io, Io::Gone), state.input.take());
