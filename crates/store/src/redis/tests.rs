@@ -66,8 +66,13 @@ impl Drop for Server {
     }
 }
 
-/// A gateway's view of the server.
+/// A gateway's view of the server, patient enough for a machine that has much else to do.
 fn store(port: u16) -> Arc<Redis> {
+    store_with(port, Duration::from_secs(10))
+}
+
+/// One that waits for an answer no longer than `timeout`.
+fn store_with(port: u16, timeout: Duration) -> Arc<Redis> {
     let settings = RedisStore {
         address: EndpointAddress::Tcp { host: "127.0.0.1".into(), port },
         tls: None,
@@ -76,7 +81,7 @@ fn store(port: u16) -> Arc<Redis> {
         database: 1,
         prefix: "test:".into(),
         connect_timeout: Duration::from_secs(1),
-        timeout: Duration::from_millis(200),
+        timeout,
     };
     let (keep, meters) = (Keep::default(), Meters::default());
     Redis::kept(
@@ -152,16 +157,27 @@ async fn more_is_taken_ahead_as_far_as_there_is_and_what_is_left_of_a_quota_give
     assert_eq!(store.take(&[only], false).await.unwrap()[0].left, 23, "of nothing, nothing is given back");
 }
 
+/// Whatever the machine does meanwhile: a bucket that never gets full loses nothing.
 #[tokio::test]
 async fn a_bucket_refills_at_its_rate() {
     let server = Server::start(free_port());
     let store = store(server.port);
-    let (begun, mut passed) = (Instant::now(), 0);
-    while begun.elapsed() < Duration::from_secs(1) {
-        passed += u64::from(store.take(&[rate("k", 200.0, 10, 1)], false).await.unwrap()[0].enough);
+    let take = async |cost| store.take(&[rate("k", 200.0, 100_000, cost)], false).await.unwrap().remove(0);
+    let before = Instant::now();
+    assert!(take(100_000).await.enough);
+    let (after, mut passed) = (Instant::now(), 0);
+    let mut left = 0;
+    let (mut asked, mut answered) = (after, after);
+    while asked - after < Duration::from_secs(1) {
+        asked = Instant::now();
+        let taken = take(1).await;
+        answered = Instant::now();
+        passed += u64::from(taken.enough);
+        left = taken.left;
     }
-    let expected = 10.0 + 200.0 * begun.elapsed().as_secs_f64();
-    assert!((passed as f64 - expected).abs() < expected * 0.02 + 1.0, "{passed} of {expected}");
+    let refilled = (passed + left) as f64;
+    let (least, most) = (200.0 * (asked - after).as_secs_f64(), 200.0 * (answered - before).as_secs_f64());
+    assert!(least - 1.5 < refilled && refilled < most + 0.5, "{refilled}, not from {least} to {most}");
 }
 
 #[tokio::test]
@@ -228,7 +244,7 @@ async fn a_server_that_goes_costs_nothing_and_one_that_comes_back_is_used_again(
     for _ in 0..1000 {
         assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
     }
-    assert!(begun.elapsed() < Duration::from_millis(300), "{:?} for 1000", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for 1000", begun.elapsed());
     for _ in 0..2 {
         let server = Server::start(port);
         until_it_answers(&store).await;
@@ -253,9 +269,9 @@ async fn until_it_answers(store: &Redis) {
 #[tokio::test]
 async fn a_server_that_is_slow_is_left_alone_until_it_is_not() {
     let server = Server::start(free_port());
-    let store = store(server.port);
+    let store = store_with(server.port, Duration::from_millis(200));
     until_it_answers(&store).await;
-    server.say("CLIENT PAUSE 1500 ALL");
+    server.say("CLIENT PAUSE 3000 ALL");
     let look = [rate("k", 1.0, 5, 1)];
     let mut kinds = Vec::new();
     for _ in 0..4 {
