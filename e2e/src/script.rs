@@ -13,6 +13,9 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+/// How the gateway's health checks call themselves.
+pub const CHECK: &str = "portcullis-health";
+
 /// A running script: one call per connection accepted.
 pub struct Script {
     addr: SocketAddr,
@@ -81,9 +84,20 @@ impl Script {
         self.addr
     }
 
-    /// Every request head that was read, exactly as it came.
+    /// Every request head that was read, exactly as it came; without health checks: the system may have given this port to
+    /// an endpoint of another test before, whose gateway still looks after it.
     pub fn heads(&self) -> Vec<String> {
-        self.heads.lock().expect("the heads").clone()
+        self.of(false)
+    }
+
+    /// The same of health checks.
+    pub fn checks(&self) -> Vec<String> {
+        self.of(true)
+    }
+
+    fn of(&self, checks: bool) -> Vec<String> {
+        let heads = self.heads.lock().expect("the heads");
+        heads.iter().filter(|head| head.contains(CHECK) == checks).cloned().collect()
     }
 
     /// The last of them.

@@ -150,12 +150,6 @@ async fn what_cannot_be_stored_is_not_serialised() {
     assert_eq!(later.header("cache-status"), "portcullis; fwd=uri-miss; detail=uncacheable");
 }
 
-/// How often it was asked for this: the system may have given it the port of an endpoint that another test let die, and
-/// whose health is still looked at.
-fn asked(script: &Script) -> usize {
-    script.heads().iter().filter(|head| head.starts_with("GET /a ")).count()
-}
-
 /// An answer that ends before its end is an error for who reads it, and nothing for the next.
 #[tokio::test]
 async fn half_an_answer_is_never_used_again() {
@@ -174,7 +168,7 @@ async fn half_an_answer_is_never_used_again() {
         // Where nothing had left yet, the error takes its place.
         assert!(reply.is_err() || reply.is_ok_and(|reply| reply.status == 502));
     }
-    assert_eq!(asked(&script), 2, "{:#?}", script.heads());
+    assert_eq!(script.heads().len(), 2, "{:#?}", script.heads());
     let chunked = Script::start(|mut conversation| async move {
         if conversation.head().await.is_some() {
             conversation.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
@@ -188,7 +182,7 @@ async fn half_an_answer_is_never_used_again() {
         // Where nothing had left yet, the error takes its place.
         assert!(reply.is_err() || reply.is_ok_and(|reply| reply.status == 502));
     }
-    assert_eq!(asked(&chunked), 2, "{:#?}", chunked.heads());
+    assert_eq!(chunked.heads().len(), 2, "{:#?}", chunked.heads());
 }
 
 /// HEAD, 304, and parts are made of the whole that is stored.

@@ -175,7 +175,7 @@ async fn a_hanging_check_fails() {
     let text = TWO.replace("timeout = \"1s\"", "timeout = \"100ms\"");
     let gateway = Setup::new(&text).set("a", a.endpoint.url()).set("b", hanging.url()).start().await;
     within(LONG, "a to be in service", || client_sees(gateway.addr(), "a")).await;
-    within(LONG, "several checks of the other", || async { hanging.heads().len() >= 3 }).await;
+    within(LONG, "several checks of the other", || async { hanging.checks().len() >= 3 }).await;
     let mut client = Client::h1(gateway.addr()).await;
     for _ in 0..10 {
         assert_eq!(client.get("/").await.endpoint(), "a");

@@ -103,6 +103,7 @@ impl Asker {
     pub async fn ask(&mut self, name: &'static str, client: &mut Client) -> bool {
         let (id, request, expected) = self.request();
         let upload = request.method() == Method::POST;
+        let patience = self.patience();
         let asking = async {
             let answer = match client.try_send(request).await {
                 Ok(answer) => answer,
@@ -123,13 +124,16 @@ impl Asker {
             }
             true
         };
-        let patience =
-            if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG };
         let goes_on = timeout(patience, asking).await;
         if goes_on.is_err() {
             self.left(name, id, patience);
         }
         goes_on.unwrap_or(false) && !client.is_closed()
+    }
+
+    /// For how long it waits for an answer: sometimes not until it comes.
+    fn patience(&mut self) -> Duration {
+        if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG }
     }
 
     /// Without an answer.
@@ -166,6 +170,7 @@ impl Asker {
     /// Asks over HTTP/3. Sometimes it leaves before it has its answer.
     pub async fn ask_quic(&mut self, client: &H3) {
         let (id, path, data, expected) = self.thought_of();
+        let patience = self.patience();
         let judge = &self.judge;
         let method = if data.is_some() { Method::POST } else { Method::GET };
         let request = Request::builder().method(method).uri(path).body(()).expect("a request");
@@ -190,8 +195,6 @@ impl Asker {
                 },
             }
         };
-        let patience =
-            if self.rng.u8(0..20) == 0 { Duration::from_millis(self.rng.u64(0..50)) } else { LONG };
         if timeout(patience, asking).await.is_err() {
             // Without this the stream would end like one that is whole, maybe in the middle of a frame, and that is an
             // error of the connection (RFC 9114 §7.1).

@@ -19,7 +19,7 @@ use portcullis_e2e::{
     Endpoint, Script,
     client::{Body, Problem, full, streamed},
     grpc,
-    script::Conversation,
+    script::{CHECK, Conversation},
     websocket::Echo,
 };
 use tokio::{net::TcpSocket, time::sleep};
@@ -184,9 +184,6 @@ impl Host {
     }
 }
 
-/// Health checks of a gateway in another test, which had an endpoint at this port before: here nobody is checked.
-const STRANGER: &str = "portcullis-health";
-
 /// The number at the end of a path.
 fn id_of(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.parse().ok()
@@ -195,7 +192,8 @@ fn id_of(path: &str) -> Option<u64> {
 /// A connection to a raw host.
 async fn raw(mut it: Conversation, mood: Arc<AtomicU8>, judge: Arc<Judge>) {
     while let Some(head) = it.head().await {
-        if head.contains(STRANGER) {
+        // Of a gateway in another test, which had an endpoint at this port before: here nobody is checked.
+        if head.contains(CHECK) {
             return;
         }
         let mut words = head.split(' ');
@@ -310,7 +308,7 @@ async fn two(
     let path = request.uri().path().to_owned();
     let call = path.starts_with("/notes.Notes/");
     let field = request.headers().get("x-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    if request.headers().get("user-agent").is_some_and(|agent| agent == STRANGER) {
+    if request.headers().get("user-agent").is_some_and(|agent| agent == CHECK) {
         return Err(Problem::msg("a stranger"));
     }
     let Some(id) = field.or_else(|| id_of(&path)) else {
