@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_e2e::{Endpoint, Gateway, redis::Redis, wait::LONG, within};
 
-use crate::rate_limits::{Load, limited, only_decisions};
+use crate::rate_limits::{Load, limited, under_load};
 
 async fn two(endpoint: &Endpoint, redis: &Redis, limit: &str) -> [Gateway; 2] {
     let gateways =
@@ -29,16 +29,7 @@ async fn two_gateways_that_take_ahead_keep_the_limit_and_seldom_ask() {
     let (endpoint, redis) = (Endpoint::named("a").await, Redis::start().await);
     let limit = "requests_per_second = 300\nkey = \"all\"\nstore = \"main\"\nallowance = {}";
     let gateways = two(&endpoint, &redis, limit).await;
-    let begun = Instant::now();
-    let load = Load::on(&[&gateways[0], &gateways[1]], 8);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let statuses = load.end().await;
-    let took = begun.elapsed().as_secs_f64();
-    only_decisions(&statuses);
-    let (passed, allowed) = (statuses[&200] as f64, 300.0 + 300.0 * took);
-    assert!(passed <= allowed, "{passed} of {allowed}: {statuses:?}");
-    assert!(passed >= allowed * 0.96, "{passed} of {allowed}: {statuses:?}");
-    assert!(statuses[&429] > 50, "there was no pressure: {statuses:?}");
+    let statuses = under_load(&gateways, (300.0, 300.0), 1.0).await;
     let (asked, requests) = (asked(&redis).await, statuses.values().sum::<usize>() as f64);
     assert!(asked as f64 * 4.0 < requests, "asked {asked} times for {requests} requests");
     let mut decided = 0.0;

@@ -4,6 +4,8 @@ use std::{fmt::Write, time::Duration};
 
 use portcullis_core::{Answer, store::Taken};
 
+use super::number;
+
 /// Adds our items to those of an endpoint's, which stay: nothing that it says is loosened.
 pub fn write<'a>(answer: &mut Answer, policies: &str, taken: impl Iterator<Item = (&'a str, &'a Taken)>) {
     let mut state = String::new();
@@ -20,8 +22,7 @@ pub fn write<'a>(answer: &mut Answer, policies: &str, taken: impl Iterator<Item 
 /// The older fields, for the limit of which least is left; an endpoint that says less is believed.
 pub fn write_older<'a>(answer: &mut Answer, taken: impl Iterator<Item = (u64, &'a Taken)>) {
     let Some((limit, least)) = taken.min_by_key(|(_, taken)| (taken.enough, taken.left)) else { return };
-    let said =
-        answer.fields.get_str("x-ratelimit-remaining").and_then(|said| said.trim().parse::<u64>().ok());
+    let said = number(&answer.fields, "x-ratelimit-remaining");
     if said.is_some_and(|said| said <= least.left) {
         return;
     }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use portcullis_core::{
-    Answer, Decision, Done, Error, Exchange, Flow, Kind, Middleware,
+    Answer, Decision, Done, Error, Exchange, Fields, Flow, Kind, Middleware,
     exchange::Violated,
     meter::Counter,
     middleware::{Around, MiddlewareKind, Problem},
@@ -159,8 +159,7 @@ impl Rule {
 
     fn cost(&self, x: &Exchange) -> u64 {
         let Some((name, most)) = &self.cost else { return 1 };
-        let said = x.request.fields.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
-        said.unwrap_or(1).clamp(1, *most)
+        number(&x.request.fields, name).unwrap_or(1).clamp(1, *most)
     }
 
     /// Decides in memory.
@@ -244,8 +243,7 @@ impl Rule {
     /// Takes what an answer says that it cost beyond what was taken.
     fn debit(&self, x: &Exchange, answer: &Answer, found: &Found) {
         let Some((name, most)) = &self.answer_cost else { return };
-        let said = answer.fields.get_str(name).and_then(|value| value.trim().parse::<u64>().ok());
-        let said = said.unwrap_or(0).min(*most);
+        let said = number(&answer.fields, name).unwrap_or(0).min(*most);
         let more = said.saturating_sub(found.cost);
         if more == 0 || found.by.taken().any(|taken| !taken.enough) {
             return;
@@ -266,6 +264,11 @@ impl Rule {
             (By::Store(..), None) => {}
         }
     }
+}
+
+/// The whole number that a field says.
+fn number(fields: &Fields, name: &str) -> Option<u64> {
+    fields.get_str(name)?.trim().parse().ok()
 }
 
 impl Middleware for Rule {

@@ -89,9 +89,14 @@ impl Shared {
 }
 
 impl Rule {
+    /// What a store is asked to take of all limits.
+    fn wanted(&self, x: &Exchange, cost: u64) -> Vec<Take> {
+        self.limits.iter().map(|limit| limit.wanted(x, cost, x.started)).collect()
+    }
+
     /// Decides together with other gateways.
     pub(super) async fn together(&self, shared: &Shared, x: &mut Exchange, cost: u64) -> Verdict {
-        let wanted: Vec<Take> = self.limits.iter().map(|limit| limit.wanted(x, cost, x.started)).collect();
+        let wanted = self.wanted(x, cost);
         match shared.store.take(&wanted, false).await {
             Ok(taken) => self.decided(x, taken, wanted, cost),
             Err(_) => self.without(shared, x, cost),
@@ -174,7 +179,7 @@ impl Rule {
         let verdict = self.judge(x, &taken);
         if self.follows() {
             if wanted.is_empty() && self.answer_cost.is_some() {
-                wanted = self.limits.iter().map(|limit| limit.wanted(x, cost, x.started)).collect();
+                wanted = self.wanted(x, cost);
             }
             self.remember(x, Found { rule: self.id(), cost, by: By::Store(taken, wanted) });
         }
