@@ -16,8 +16,9 @@ use portcullis_core::limit::{Bound, Grant};
 use super::key::Random;
 
 const SHARDS: usize = 128;
-/// A client stands in one of so many lines.
-const REACH: usize = 8;
+/// A client stands in one of so many lines. Nearly all stand in the first; but lines that are full lie together, and of a
+/// table that is three quarters full nobody is to be sent away for that.
+const REACH: usize = 64;
 /// A full shard is rid of those who are at rest at most this often.
 const SWEEP_EVERY: u64 = 1_000_000_000;
 
@@ -85,6 +86,9 @@ impl Buckets {
         let now = since.as_secs().wrapping_mul(1_000_000_000) + u64::from(since.subsec_nanos());
         let (key, rest) = (key.max(1), bound.rest(now));
         let Some(mut table) = self.table(key) else { return bound.take(&mut 0, cost, now, forced) };
+        if let Some(place) = table.at_home(key) {
+            return bound.take(&mut place.state, cost, now, forced);
+        }
         let found = table.find(key, rest);
         if let Found::Here(line, place) = found
             && let Some(place) = table.place(line, place)
@@ -130,6 +134,13 @@ fn home(key: u64, lines: usize) -> usize {
 impl Table {
     fn place(&mut self, line: usize, place: usize) -> Option<&mut Place> {
         self.lines.get_mut(line)?.0.get_mut(place)
+    }
+
+    /// Where nearly all are found who are there.
+    #[inline]
+    fn at_home(&mut self, key: u64) -> Option<&mut Place> {
+        let home = home(key, self.lines.len());
+        self.lines.get_mut(home)?.0.iter_mut().find(|place| place.key == key)
     }
 
     /// Looks for a key, and where it might go.
@@ -182,9 +193,10 @@ impl Table {
         self.lines.get(line).and_then(|line| line.0.get(place)).is_some_and(|place| place.key != 0)
     }
 
-    /// So many may stand in it before it is made anew: half of its places, so that hardly anybody finds a line full.
+    /// So many may stand in it before it is made anew: three quarters of its places. Seven in eight find their line free then;
+    /// were it emptier, more of it would lie beyond the processor's caches, which costs more than the eighth who go on.
     fn room(&self) -> usize {
-        self.lines.len() * 2
+        self.lines.len() * 3
     }
 
     /// Forgets who is held back least, of those around a key in whose line a place is free anyway: nobody was ever sent
@@ -215,7 +227,7 @@ impl Table {
     /// Makes the table anew without those who are at rest, larger where there are many others. False if that is of no
     /// use, or has just been done.
     fn grow(&mut self, now: u64, rest: u64, most: usize) -> bool {
-        let largest = most.div_ceil(2).max(1);
+        let largest = most.div_ceil(3).max(1);
         if self.lines.len() >= largest && now < self.next_sweep {
             return false;
         }
@@ -225,8 +237,9 @@ impl Table {
             self.next_sweep = now.saturating_add(SWEEP_EVERY);
             return false;
         }
-        // Half full at most then, so that it is not made anew again soon.
-        let lines = if others > self.lines.len() { self.lines.len() * 2 } else { self.lines.len() };
+        // A sixth is free of what may be taken at least, so that it is not made anew again soon.
+        let (lines, crowded) = (self.lines.len(), others > self.lines.len() * 5 / 2);
+        let lines = if crowded { lines + lines.div_ceil(4) } else { lines };
         let old = std::mem::replace(&mut self.lines, vec![Line::default(); lines.clamp(1, largest)]);
         self.taken = 0;
         for place in old.iter().flat_map(|line| &line.0).filter(active) {
@@ -309,7 +322,7 @@ mod tests {
             assert!(client % 1000 != 0 || buckets.len() <= 6400, "{} after {client}", buckets.len());
         }
         assert!(buckets.len() > 6000, "{}", buckets.len());
-        assert!(buckets.bytes() <= 6400 * 33, "{} bytes", buckets.bytes());
+        assert!(buckets.bytes() <= 6400 * 22, "{} bytes", buckets.bytes());
         let freed = (0..64).filter(|client| take(&buckets, *client, slow, now)).count();
         assert!(freed <= 3, "{freed} were let off");
     }
