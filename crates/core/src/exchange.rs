@@ -84,9 +84,14 @@ pub struct Identity {
     pub by: &'static str,
 }
 
-/// The policies that a refused request has violated, for the body of the answer.
+/// What a refused request has violated, for the body of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violated(pub Vec<Arc<str>>);
+pub struct Violated {
+    /// The policies.
+    pub policies: Vec<Arc<str>>,
+    /// Does nobody exceed these who uses the service as it is meant?
+    pub abnormal: bool,
+}
 
 /// Protocol spoken with the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

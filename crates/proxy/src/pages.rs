@@ -38,7 +38,7 @@ struct Facts<'a> {
     detail: &'static str,
     slug: &'static str,
     id: &'a str,
-    violated: &'a [Arc<str>],
+    violated: Option<&'a Violated>,
 }
 
 /// A problem document (RFC 9457 §3.1).
@@ -53,8 +53,9 @@ struct Problem<'a> {
     violated: &'a [Arc<str>],
 }
 
-/// The registered type of a problem that says which policies were violated (draft-ietf-httpapi-ratelimit-headers §6).
+/// The registered types of problems that say which policies were violated (draft-ietf-httpapi-ratelimit-headers §6).
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+const ABNORMAL_USAGE: &str = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected";
 const PROBLEM: &str = "application/problem+json";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html";
@@ -80,8 +81,8 @@ impl Pages {
         mapping.status = status.unwrap_or(mapping.status);
         let id: Box<str> = x.id_or_new().into();
         let violated = match error.kind {
-            Kind::RateLimited => x.recall::<Violated>().map_or(&[][..], |violated| &violated.0),
-            _ => &[],
+            Kind::RateLimited => x.recall::<Violated>(),
+            _ => None,
         };
         let facts = Facts {
             status: mapping.status,
@@ -169,13 +170,17 @@ fn grpc(mapping: &Mapping, facts: &Facts<'_>, content_type: &str) -> Answer {
 }
 
 fn problem(facts: &Facts<'_>) -> String {
+    let r#type = match facts.violated {
+        None => type_uri(facts.slug),
+        Some(violated) => if violated.abnormal { ABNORMAL_USAGE } else { QUOTA_EXCEEDED }.to_owned(),
+    };
     let document = Problem {
-        r#type: if facts.violated.is_empty() { type_uri(facts.slug) } else { QUOTA_EXCEEDED.to_owned() },
+        r#type,
         title: facts.title,
         status: facts.status.as_u16(),
         detail: facts.detail,
         instance: instance(facts.id),
-        violated: facts.violated,
+        violated: facts.violated.map_or(&[], |violated| &violated.policies),
     };
     // A structure of text and numbers always serialises.
     let mut text = serde_json::to_string(&document).unwrap_or_default();

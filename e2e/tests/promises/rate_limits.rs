@@ -11,6 +11,7 @@ use std::{
 
 use portcullis_e2e::{
     Client, Endpoint, Gateway, Setup,
+    endpoint::named,
     redis::{Redis, Slow},
     wait::LONG,
     within,
@@ -100,6 +101,55 @@ async fn clients_are_told_of_their_limits() {
     let page = gateway.metrics().await;
     let count = |result| page.sum("gateway_rate_limit_requests_total", &[("result", result)]);
     assert_eq!((count("passed"), count("limited")), (2.0, 1.0));
+}
+
+/// An endpoint that tells clients of limits of its own is not overruled, whichever is stricter.
+#[tokio::test]
+async fn an_endpoints_own_limits_are_told_beside_ours() {
+    let endpoint = Endpoint::with(|_| {
+        let mut reply = named("a");
+        for (name, value) in [
+            ("ratelimit-policy", "\"own\";q=50;w=60;pk=:AAEC:"),
+            ("ratelimit", "\"own\";r=7;t=9"),
+            ("x-ratelimit-limit", "50"),
+            ("x-ratelimit-remaining", "7"),
+            ("x-ratelimit-reset", "9"),
+        ] {
+            reply.headers_mut().insert(name, value.parse().expect("a value"));
+        }
+        reply
+    })
+    .await;
+    for (requests, ours, older) in [(100, 99, ["50", "7", "9"]), (3, 2, ["3", "2", "28800"])] {
+        let limit = format!("limits = [{{ requests = {requests}, per = \"24h\" }}]\nlegacy_headers = true");
+        let reply = limited(&endpoint, "", &limit).await.get("/").await;
+        let policies = reply.all("ratelimit-policy");
+        let policy = format!("\"86400s\";q={requests};w=86400");
+        assert_eq!(policies, ["\"own\";q=50;w=60;pk=:AAEC:", &policy]);
+        let state = reply.all("ratelimit");
+        assert_eq!(state[0], "\"own\";r=7;t=9");
+        assert!(state[1].starts_with(&format!("\"86400s\";r={ours};t=")), "{state:?}");
+        let fields =
+            ["limit", "remaining", "reset"].map(|name| reply.all(&format!("x-ratelimit-{name}")).join("|"));
+        assert_eq!(fields, older);
+    }
+}
+
+/// A limit that nobody meets who means well says so; and the counter has a name that tells nothing of the client.
+#[tokio::test]
+async fn abnormal_usage_is_a_problem_of_its_own() {
+    let endpoint = Endpoint::named("a").await;
+    let limit = "requests_per_second = 0.01\nproblem = \"abnormal-usage-detected\"\npartition_secret = \"0123456789abcdef\"";
+    let gateway = limited(&endpoint, "", limit).await;
+    let first = gateway.get("/").await;
+    let policy = first.header("ratelimit-policy");
+    let name = policy.strip_prefix("\"default\";q=1;w=100;pk=:").and_then(|rest| rest.strip_suffix(':'));
+    assert_eq!(name.map(str::len), Some(12), "{policy}");
+    let reply = gateway.get("/").await;
+    assert_eq!((reply.status, reply.header("ratelimit-policy")), (429, policy));
+    let problem = reply.json();
+    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#abnormal-usage-detected");
+    assert_eq!(problem["violated-policies"], serde_json::json!(["default"]));
 }
 
 /// Has two gateways asked for more than a limit of theirs bears, burst and rate: no more passes than that many times what

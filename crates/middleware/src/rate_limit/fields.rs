@@ -7,16 +7,37 @@ use portcullis_core::{Answer, store::Taken};
 use super::number;
 
 /// Adds our items to those of an endpoint's, which stay: nothing that it says is loosened.
-pub fn write<'a>(answer: &mut Answer, policies: &str, taken: impl Iterator<Item = (&'a str, &'a Taken)>) {
-    let mut state = String::new();
+pub fn write<'a>(
+    answer: &mut Answer,
+    policies: &str,
+    taken: impl Iterator<Item = (&'a str, &'a Taken)>,
+    partitions: &[Option<String>],
+) {
+    let (mut state, mut partitions) = (String::new(), partitions.iter());
     for (name, taken) in taken {
         let comma = if state.is_empty() { "" } else { ", " };
         let reset = if taken.left == 0 { next(taken) } else { taken.reset };
         // Writing to a string cannot fail.
         let _ = write!(state, "{comma}\"{name}\";r={};t={}", taken.left, seconds(reset));
+        if let Some(Some(partition)) = partitions.next() {
+            let _ = write!(state, ";pk=:{partition}:");
+        }
     }
     answer.fields.append("ratelimit-policy", policies);
     answer.fields.append("ratelimit", state);
+}
+
+/// `RateLimit-Policy`, each policy with the name of whom it counts.
+pub fn named(policies: &[String], partitions: &[Option<String>]) -> String {
+    let mut all = String::new();
+    for (policy, partition) in policies.iter().zip(partitions) {
+        let comma = if all.is_empty() { "" } else { ", " };
+        let _ = write!(all, "{comma}{policy}");
+        if let Some(partition) = partition {
+            let _ = write!(all, ";pk=:{partition}:");
+        }
+    }
+    all
 }
 
 /// The older fields, for the limit of which least is left; an endpoint that says less is believed.

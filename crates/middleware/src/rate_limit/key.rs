@@ -6,8 +6,9 @@ use std::{
     net::IpAddr,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use portcullis_core::{Exchange, Known, middleware::Problem};
-use ring::digest;
+use ring::{digest, hmac};
 
 use super::settings::{KeyPart, Keys};
 use crate::{addresses::network, settings};
@@ -161,6 +162,14 @@ impl Key {
             let _ = write!(text, "{byte:02x}");
         }
         text
+    }
+    /// As a name for the client, under a secret (RFC 2104): who does not know that cannot find out what it was made of, and
+    /// what is told tells nothing of the number that counters go by.
+    pub fn partition(&self, x: &Exchange, secret: &hmac::Key) -> String {
+        let mut context = hmac::Context::with_key(secret);
+        self.each(x, |bytes| context.update(bytes));
+        // 72 bits are enough for names that only their own clients compare, and need no padding.
+        STANDARD.encode(context.sign().as_ref().first_chunk::<9>().copied().unwrap_or_default())
     }
 }
 

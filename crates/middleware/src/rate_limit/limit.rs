@@ -12,13 +12,14 @@ use portcullis_core::{
     middleware::{Around, Problem},
     store::{self, Take, Taken},
 };
+use ring::hmac;
 
 use super::{
     buckets::Buckets,
     calendar::Unit,
     key::Key,
     leases::{Ahead, Leases},
-    settings::{Allowance, Keys, LimitSettings, Per, RateLimit},
+    settings::{Allowance, Counted, Keys, LimitSettings, Per, ProblemType, RateLimit},
 };
 
 /// One limit.
@@ -30,6 +31,8 @@ pub struct Limit {
     /// Before each key in a store.
     prefix: String,
     most: usize,
+    /// Does nobody exceed it who uses the service as it is meant?
+    pub abnormal: bool,
     buckets: Arc<Buckets>,
 }
 
@@ -90,7 +93,7 @@ impl Limit {
             let message = format!("{rate} requests per second with a burst of {burst} cannot be counted");
             Problem::at("requests_per_second", message).help("between 0.00001 and 1,000,000,000, such as 100")
         })?;
-        Limit::of("default", shape, &settings.key, "key", settings, around)
+        Limit::of("default", shape, (&settings.key, "key"), settings.problem, settings, around)
     }
 
     fn long(
@@ -131,15 +134,15 @@ impl Limit {
             return Err(Problem::at(format!("{path}.name"), "this cannot name a limit").help(help));
         }
         let own = format!("{path}.key");
-        let (keys, key_path) = limit.key.as_ref().map_or((&settings.key, "key"), |key| (key, own.as_str()));
-        Limit::of(&name, shape, keys, key_path, settings, around)
+        let keys = limit.key.as_ref().map_or((&settings.key, "key"), |key| (key, own.as_str()));
+        Limit::of(&name, shape, keys, limit.problem.unwrap_or(settings.problem), settings, around)
     }
 
     fn of(
         name: &str,
         shape: Shape,
-        keys: &Keys,
-        path: &str,
+        (keys, path): (&Keys, &str),
+        problem: ProblemType,
         settings: &RateLimit,
         around: &Around<'_>,
     ) -> Result<Limit, Problem> {
@@ -153,7 +156,8 @@ impl Limit {
         let buckets = around.keep.get("rate_limit", &identity, Buckets::new);
         let prefix = format!("{}:{name}:{sort}", around.name);
         let most = settings.max_clients.get() as usize;
-        Ok(Limit { name: name.into(), shape, key, prefix, most, buckets })
+        let abnormal = problem == ProblemType::AbnormalUsageDetected;
+        Ok(Limit { name: name.into(), shape, key, prefix, most, abnormal, buckets })
     }
 
     /// What is taken ahead of it from a store.
@@ -205,14 +209,19 @@ impl Limit {
     }
 
     /// `"day";q=5000;w=86400`: a bucket's quota is its burst, in the time that fills it.
-    pub fn policy(&self) -> String {
+    pub fn policy(&self, counted: Counted) -> String {
         let (quota, seconds) = match self.shape {
             Shape::Rate { interval, burst, .. } => {
                 (burst, (interval * burst as f64 / 1e9).ceil().max(1.0) as u64)
             }
             Shape::Calendar { quota, unit } => (quota, unit.seconds()),
         };
-        format!("\"{}\";q={quota};w={seconds}", self.name)
+        let unit = match counted {
+            // What is not said means requests.
+            Counted::Requests => "",
+            Counted::ContentBytes => ";qu=\"content-bytes\"",
+        };
+        format!("\"{}\";q={quota}{unit};w={seconds}", self.name)
     }
 
     /// What it allows at once.
@@ -226,6 +235,11 @@ impl Limit {
     /// The key of a request, in memory.
     pub fn hash(&self, x: &Exchange) -> u64 {
         self.key.hash(x, &self.buckets.random)
+    }
+
+    /// A name for those whom a request counts with; `None` where all count together.
+    pub fn partition(&self, x: &Exchange, secret: &hmac::Key) -> Option<String> {
+        (!self.key.is_all()).then(|| self.key.partition(x, secret))
     }
 
     /// Takes from memory.

@@ -27,10 +27,12 @@ use portcullis_core::{
     middleware::{Around, MiddlewareKind, Problem},
     store::{Take, Taken},
 };
+use ring::hmac;
 
 use few::Few;
 pub(crate) use key::{Key, Random};
 use limit::Limit;
+use settings::Counted;
 pub use settings::RateLimit;
 pub(crate) use settings::{KeyPart, Keys};
 use shared::Shared;
@@ -40,6 +42,8 @@ struct Rule {
     limits: Vec<Limit>,
     /// `RateLimit-Policy`; `None` where clients are not told.
     policies: Option<String>,
+    /// Where clients are told which counter is theirs.
+    partitions: Option<Partitions>,
     older: bool,
     cost: Option<(String, u64)>,
     /// The header that says it, and the most that is believed.
@@ -51,12 +55,21 @@ struct Rule {
     delayed: Arc<Counter>,
 }
 
+/// What names counters to clients.
+struct Partitions {
+    secret: hmac::Key,
+    /// `RateLimit-Policy`, limit by limit.
+    policies: Vec<String>,
+}
+
 /// What a rule found of a request, for its answer.
 struct Found {
     /// Which rule: its address.
     rule: usize,
     cost: u64,
     by: By,
+    /// Whom each limit counted; none where clients are not told.
+    partitions: Vec<Option<String>>,
 }
 
 /// Where it was found, and what a later debit is asked of, for each limit.
@@ -104,9 +117,11 @@ impl MiddlewareKind for RateLimit {
             let labels = [("middleware", around.name), ("result", result)];
             around.meters.counter("gateway_rate_limit_requests_total", help, &labels)
         };
-        let policies: Vec<String> = limits.iter().map(Limit::policy).collect();
+        let counted = counted(&self)?;
+        let policies: Vec<String> = limits.iter().map(|limit| limit.policy(counted)).collect();
         Ok(Arc::new(Rule {
             policies: self.headers.then(|| policies.join(", ")),
+            partitions: Partitions::of(&self, policies)?,
             older: self.legacy_headers,
             cost: cost.transpose()?,
             answer_cost: answer_cost.transpose()?.map(|name| (name, most)),
@@ -117,6 +132,34 @@ impl MiddlewareKind for RateLimit {
             delayed: count("delayed"),
             limits,
         }))
+    }
+}
+
+/// What is counted; that cannot be bytes where nothing says how many.
+fn counted(settings: &RateLimit) -> Result<Counted, Problem> {
+    let costs = settings.cost.is_some() || settings.answer_cost.is_some();
+    if settings.unit == Counted::ContentBytes && !costs {
+        let help = "say which header does: answer_cost = { header = \"X-Bytes\", max = 100_000_000 }";
+        return Err(Problem::at("unit", "nothing says how many bytes a request costs").help(help));
+    }
+    Ok(settings.unit)
+}
+
+impl Partitions {
+    /// Where a secret is set.
+    fn of(settings: &RateLimit, policies: Vec<String>) -> Result<Option<Partitions>, Problem> {
+        let Some(secret) = settings.partition_secret.as_deref() else { return Ok(None) };
+        let at = |message: &str, help: &str| Err(Problem::at("partition_secret", message).help(help));
+        if secret.len() < 16 {
+            return at(
+                "this is no secret: it is shorter than 16 characters",
+                "make one: openssl rand -hex 16",
+            );
+        }
+        if !settings.headers {
+            return at("`headers = false` keeps the fields away that would tell", "take one of the two away");
+        }
+        Ok(Some(Partitions { secret: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), policies }))
     }
 }
 
@@ -170,7 +213,7 @@ impl Rule {
             let grant = limit.take(key, cost, at, false);
             if self.follows() {
                 let each = Few::One((key, limit.told(grant, at)));
-                self.remember(x, Found { rule: self.id(), cost, by: By::Memory(each) });
+                self.remember(x, cost, By::Memory(each));
             }
             return match grant.enough {
                 true => self.granted(grant.wait),
@@ -196,7 +239,7 @@ impl Rule {
         let verdict = self.judge(x, &taken);
         if self.follows() {
             let each = Few::Many(keys.into_iter().zip(taken).collect());
-            self.remember(x, Found { rule: self.id(), cost, by: By::Memory(each) });
+            self.remember(x, cost, By::Memory(each));
         }
         verdict
     }
@@ -212,7 +255,8 @@ impl Rule {
     fn refused(&self, x: &mut Exchange, taken: &[Taken]) -> Verdict {
         let refused = || taken.iter().zip(&self.limits).filter(|(taken, _)| !taken.enough);
         self.limited.inc();
-        x.remember(Violated(refused().map(|(_, limit)| limit.name.clone()).collect()));
+        let abnormal = refused().any(|(_, limit)| limit.abnormal);
+        x.remember(Violated { policies: refused().map(|(_, limit)| limit.name.clone()).collect(), abnormal });
         let wait = refused().map(|(taken, _)| taken.wait).max().unwrap_or_default();
         Verdict::Refused(Error::new(Kind::RateLimited).retry_after(wait))
     }
@@ -227,7 +271,11 @@ impl Rule {
         Verdict::Pass
     }
 
-    fn remember(&self, x: &mut Exchange, found: Found) {
+    fn remember(&self, x: &mut Exchange, cost: u64, by: By) {
+        // Now, since whoever comes later may change what the key is made of.
+        let each = |of: &Partitions| self.limits.iter().map(|limit| limit.partition(x, &of.secret)).collect();
+        let partitions = self.partitions.as_ref().map(each).unwrap_or_default();
+        let found = Found { rule: self.id(), cost, by, partitions };
         match x.recall_mut::<FoundAll>() {
             Some(FoundAll(Few::Many(all))) => all.push(found),
             Some(FoundAll(few)) => {
@@ -296,7 +344,8 @@ impl Middleware for Rule {
         let Some(found) = x.recall::<FoundAll>().and_then(|all| all.of(rule)) else { return Ok(Done::Now) };
         if let Some(policies) = &self.policies {
             let items = self.limits.iter().map(|limit| &*limit.name).zip(found.by.taken());
-            fields::write(answer, policies, items);
+            let named = self.partitions.as_ref().map(|of| fields::named(&of.policies, &found.partitions));
+            fields::write(answer, named.as_deref().unwrap_or(policies), items, &found.partitions);
         }
         if self.older {
             fields::write_older(answer, self.limits.iter().map(Limit::most).zip(found.by.taken()));

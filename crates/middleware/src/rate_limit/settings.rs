@@ -50,6 +50,18 @@ pub struct RateLimit {
     /// Tell them in the older fields `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` too.
     #[serde(default)]
     pub legacy_headers: bool,
+    /// What is counted, as clients are told in `RateLimit-Policy` (`qu`): `requests`, which needs no word, or `content-bytes`,
+    /// where `cost` or `answer_cost` says how many these are.
+    #[serde(default)]
+    pub unit: Counted,
+    /// What a refusal says happened, as the type of the problem document: `quota-exceeded`, or `abnormal-usage-detected` for
+    /// limits that nobody meets who uses the service as it is meant.
+    #[serde(default)]
+    pub problem: ProblemType,
+    /// Names to clients the counter that is theirs: `pk` in `RateLimit` and `RateLimit-Policy`, a hash of the key under this
+    /// secret, the same in all gateways that have the same. Without it, counters are not named. Write `${PARTITION_SECRET}`
+    /// rather than the secret itself.
+    pub partition_secret: Option<String>,
     /// Clients remembered at most, for each limit. When there are more, those are forgotten whom it gives least.
     #[serde(default = "many_clients")]
     pub max_clients: NonZeroU32,
@@ -70,6 +82,30 @@ pub struct LimitSettings {
     pub burst: Option<NonZeroU32>,
     /// Who shares this limit, if others than `key` above says.
     pub key: Option<Keys>,
+    /// What a refusal by this limit says happened, if not what `problem` above says.
+    pub problem: Option<ProblemType>,
+}
+
+/// What is counted: units that are registered with the `RateLimit` fields, and that a rate can be of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Counted {
+    /// Requests, or points that have no registered name.
+    #[default]
+    Requests,
+    /// Bytes of bodies.
+    ContentBytes,
+}
+
+/// What a refusal says happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemType {
+    /// What was agreed to is used up.
+    #[default]
+    QuotaExceeded,
+    /// Nobody asks like this who means well.
+    AbnormalUsageDetected,
 }
 
 /// In which time.

@@ -13,7 +13,7 @@ use portcullis_core::{
 };
 
 use super::{
-    By, Found, Rule, Verdict,
+    By, Rule, Verdict,
     leases::{Ahead, Asked, Step},
     limit::Limit,
     settings::{Allowance, RateLimit, WhenAway},
@@ -181,7 +181,7 @@ impl Rule {
             if wanted.is_empty() && self.answer_cost.is_some() {
                 wanted = self.wanted(x, cost);
             }
-            self.remember(x, Found { rule: self.id(), cost, by: By::Store(taken, wanted) });
+            self.remember(x, cost, By::Store(taken, wanted));
         }
         verdict
     }

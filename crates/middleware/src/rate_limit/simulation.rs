@@ -218,7 +218,7 @@ fn history(seed: u64, steps: usize) -> (u32, u32) {
                 assert!(wait.abs_diff(longest) < SECOND / 4, "{}: {wait} {longest}", place());
                 let refused = says.iter().enumerate().filter(|(_, says)| !says.enough);
                 let refused: Vec<String> = refused.map(|(at, _)| at.to_string()).collect();
-                let violated = &x.recall::<Violated>().unwrap().0;
+                let violated = &x.recall::<Violated>().unwrap().policies;
                 assert!(
                     violated.iter().map(AsRef::as_ref).eq(refused.iter().map(String::as_str)),
                     "{}",

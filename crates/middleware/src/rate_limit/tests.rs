@@ -125,7 +125,7 @@ fn all_of_several_limits_must_have_room_and_what_one_refuses_costs_none() {
     let mut x = from("192.0.2.1", None, Duration::ZERO);
     assert!(!admits(&limit, &mut x));
     let violated = x.recall::<Violated>().unwrap();
-    assert_eq!(violated.0.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["3600s", "day"]);
+    assert_eq!(violated.policies.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["3600s", "day"]);
     // The next day there is room for all again.
     let later = Duration::from_secs(86_400);
     assert!(admits(&limit, &mut from("192.0.2.3", None, later)));
@@ -230,6 +230,70 @@ async fn what_is_beyond_the_burst_waits_where_it_may() {
     }
 }
 
+/// A name that tells the clients of a limit apart, and tells nobody what it was made of.
+#[test]
+fn a_counter_is_named_to_its_clients() {
+    let of = |secret: &str| {
+        let limits = json!([{"requests": 9, "per": "day"}, {"requests": 9, "per": "month", "key": "all"}]);
+        let settings = json!({"limits": limits, "key": {"header": "X-Api-Key"}, "partition_secret": secret});
+        build("rate_limit", settings)
+    };
+    let names = |limit: &Arc<dyn Middleware>, key: &str| {
+        let mut x = from("192.0.2.1", Some(key), Duration::ZERO);
+        assert!(admits(limit, &mut x));
+        // What the key was made of may be gone when the answer comes.
+        x.request.fields.remove("x-api-key");
+        let mut answer = Answer::new(StatusCode::OK, "test");
+        told(limit, &mut x, &mut answer);
+        let field = |name: &str| answer.fields.get_str(name).unwrap().to_owned();
+        let (policy, state) = (field("ratelimit-policy"), field("ratelimit"));
+        let name = policy.strip_prefix("\"day\";q=9;w=86400;pk=:").unwrap();
+        let name = name.strip_suffix(":, \"month\";q=9;w=2678400").unwrap();
+        assert!(state.contains(&format!(";pk=:{name}:, \"month\";r=")), "{state}");
+        assert_eq!(name.len(), 12);
+        name.to_owned()
+    };
+    let (one, same, other) = (of("0123456789abcdef"), of("0123456789abcdef"), of("0123456789abcdee"));
+    assert_eq!(names(&one, "a"), names(&same, "a"));
+    assert_ne!(names(&one, "a"), names(&one, "b"));
+    assert_ne!(names(&one, "a"), names(&other, "a"));
+}
+
+#[test]
+fn what_is_counted_is_said_unless_it_is_requests() {
+    let policy = |unit| {
+        let cost = json!({"header": "X-Bytes", "max": 1_000_000});
+        let settings = json!({"requests_per_second": 1e6, "answer_cost": cost, "unit": unit});
+        let answer = answer_to(&build("rate_limit", settings), &mut request("/"));
+        answer.fields.get_str("ratelimit-policy").unwrap().to_owned()
+    };
+    assert_eq!(policy("requests"), "\"default\";q=1000000;w=1");
+    assert_eq!(policy("content-bytes"), "\"default\";q=1000000;qu=\"content-bytes\";w=1");
+}
+
+#[test]
+fn a_refusal_is_abnormal_usage_where_a_limit_says_so() {
+    let limits = json!([
+        {"requests": 1, "per": "day"},
+        {"requests": 2, "per": "month", "problem": "abnormal-usage-detected"},
+    ]);
+    let limit = build("rate_limit", json!({"limits": limits, "cost": {"header": "X-Cost"}}));
+    for (cost, violated, abnormal) in
+        [("1", &[][..], false), ("1", &["day"], false), ("2", &["day", "month"], true)]
+    {
+        let mut x = request("/");
+        x.request.fields.append("x-cost", cost);
+        assert_eq!(admits(&limit, &mut x), violated.is_empty());
+        let Some(found) = x.recall::<Violated>() else { continue };
+        let policies: Vec<&str> = found.policies.iter().map(AsRef::as_ref).collect();
+        assert_eq!((policies.as_slice(), found.abnormal), (violated, abnormal));
+    }
+    let all = json!({"requests_per_second": 0.01, "problem": "abnormal-usage-detected"});
+    let (all, mut x) = (build("rate_limit", all), request("/"));
+    assert!(admits(&all, &mut x) && !admits(&all, &mut x));
+    assert!(x.recall::<Violated>().unwrap().abnormal);
+}
+
 #[test]
 fn settings_are_judged() {
     let path = |settings| problem("rate_limit", settings).path;
@@ -245,6 +309,12 @@ fn settings_are_judged() {
     assert_eq!(path(json!({"requests_per_second": 1, "ipv6_prefix": 129})), "ipv6_prefix");
     assert_eq!(path(json!({"requests_per_second": 1, "max_clients": 0})), "max_clients");
     assert_eq!(path(json!({"requests_per_second": 1, "store": "main"})), "store");
+    assert_eq!(path(json!({"requests_per_second": 1, "unit": "content-bytes"})), "unit");
+    assert_eq!(path(json!({"requests_per_second": 1, "unit": "concurrent-requests"})), "unit");
+    assert_eq!(path(json!({"requests_per_second": 1, "problem": "abnormal"})), "problem");
+    assert_eq!(path(json!({"requests_per_second": 1, "partition_secret": "short"})), "partition_secret");
+    let untold = json!({"requests_per_second": 1, "headers": false, "partition_secret": "0123456789abcdef"});
+    assert_eq!(path(untold), "partition_secret");
     assert_eq!(path(json!({"requests_per_second": 1, "allowance": {}})), "allowance");
     assert_eq!(
         path(json!({"requests_per_second": 1, "limits": [{"requests": 1, "per": "1s"}]})),

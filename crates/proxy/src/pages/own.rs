@@ -121,7 +121,7 @@ mod tests {
             detail: "D & \"d\"",
             slug: "s",
             id: "<script>",
-            violated: &[],
+            violated: None,
         };
         OwnPage::compile(&page).fill(&facts)
     }
