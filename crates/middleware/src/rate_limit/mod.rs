@@ -288,19 +288,20 @@ impl Rule {
         }
     }
 
-    /// Takes what an answer says that it cost beyond what was taken.
-    fn debit(&self, x: &Exchange, answer: &Answer, found: &Found) {
-        let Some((name, most)) = &self.answer_cost else { return };
+    /// Takes what an answer says that it cost beyond what was taken; what is left then, if that is not what was found.
+    fn debit(&self, x: &Exchange, answer: &Answer, found: &Found) -> Option<Vec<Taken>> {
+        let (name, most) = self.answer_cost.as_ref()?;
         let said = number(&answer.fields, name).unwrap_or(0).min(*most);
         let more = said.saturating_sub(found.cost);
         if more == 0 || found.by.taken().any(|taken| !taken.enough) {
-            return;
+            return None;
         }
         match (&found.by, &self.shared) {
             (By::Memory(each), _) => {
-                for (limit, (key, _)) in self.limits.iter().zip(each.iter()) {
-                    limit.take(*key, more, x.started, true);
-                }
+                let debit = |(limit, (key, _)): (&Limit, &(u64, Taken))| {
+                    limit.told(limit.take(*key, more, x.started, true), x.started)
+                };
+                return Some(self.limits.iter().zip(each.iter()).map(debit).collect());
             }
             (By::Store(_, wanted), Some(shared)) => {
                 let store = shared.store.clone();
@@ -311,6 +312,8 @@ impl Rule {
             }
             (By::Store(..), None) => {}
         }
+        let less = |taken: &Taken| Taken { left: taken.left.saturating_sub(more), ..*taken };
+        Some(found.by.taken().map(less).collect())
     }
 }
 
@@ -342,16 +345,18 @@ impl Middleware for Rule {
     fn on_response<'a>(&'a self, x: &'a mut Exchange, answer: &'a mut Answer) -> Result<Done<'a>, Error> {
         let rule = self.id();
         let Some(found) = x.recall::<FoundAll>().and_then(|all| all.of(rule)) else { return Ok(Done::Now) };
+        let debited = self.debit(x, answer, found);
+        let taken = || {
+            let (now, before) = (debited.iter().flatten(), debited.is_none().then(|| found.by.taken()));
+            now.chain(before.into_iter().flatten())
+        };
         if let Some(policies) = &self.policies {
-            let items = self.limits.iter().map(|limit| &*limit.name).zip(found.by.taken());
+            let items = self.limits.iter().map(|limit| &*limit.name).zip(taken());
             let named = self.partitions.as_ref().map(|of| fields::named(&of.policies, &found.partitions));
             fields::write(answer, named.as_deref().unwrap_or(policies), items, &found.partitions);
         }
         if self.older {
-            fields::write_older(answer, self.limits.iter().map(Limit::most).zip(found.by.taken()));
-        }
-        if self.answer_cost.is_some() {
-            self.debit(x, answer, found);
+            fields::write_older(answer, self.limits.iter().map(Limit::most).zip(taken()));
         }
         Ok(Done::Now)
     }

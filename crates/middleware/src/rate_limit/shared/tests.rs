@@ -86,6 +86,25 @@ async fn a_store_decides_and_when_it_is_away_the_setting_does() {
     assert_eq!(counted.get(), before + 1);
 }
 
+/// Nobody waits for the store to hear of it.
+#[tokio::test]
+async fn what_an_answer_cost_is_told_before_the_store_knows() {
+    let (enough, wait, reset) = (true, Duration::ZERO, Duration::from_secs(2));
+    let taken = Taken { enough, extra: 0, left: 50, wait, reset };
+    let store = Arc::new(Told(Mutex::new(Ok(vec![taken]))));
+    let settings = json!({"requests_per_second": 60, "store": "main", "answer_cost": {"header": "X-Cost"}});
+    let limit = stored(settings, &store, &Meters::default());
+    for (cost, expected) in [("1", "r=50"), ("21", "r=30"), ("99", "r=0")] {
+        let mut x = request("/");
+        let Ok(Flow::Wait(waiting)) = limit.on_request(&mut x) else { panic!("it asks a store") };
+        assert!(matches!(waiting.await, Ok(Decision::Next)));
+        let mut answer = Answer::new(StatusCode::OK, "test");
+        answer.fields.append("x-cost", cost);
+        told(&limit, &mut x, &mut answer);
+        assert_eq!(answer.fields.get_str("ratelimit"), Some(&*format!("\"default\";{expected};t=2")));
+    }
+}
+
 /// A store that counts as one does, and how often it was asked.
 #[derive(Default)]
 struct Counting {
