@@ -29,6 +29,8 @@ pub struct Rounds {
     under_way: AtomicUsize,
     /// Since the round began.
     begun: AtomicUsize,
+    /// As many as wait in the line.
+    in_line: AtomicUsize,
     line: Mutex<Line>,
 }
 
@@ -93,8 +95,11 @@ impl Drop for Place {
 }
 
 impl Rounds {
-    /// Without standing in line?
+    /// Without standing in line? Never while others do: some would overtake again and again, and others wait long.
     fn may_begin(&self) -> bool {
+        if self.in_line.load(Relaxed) > 0 {
+            return false;
+        }
         if self.under_way.load(Relaxed) < FEW {
             return true;
         }
@@ -106,6 +111,7 @@ impl Rounds {
     fn wait(&self, waker: Waker) {
         let mut line = self.line();
         line.waiting.push_back(waker);
+        self.in_line.store(line.waiting.len(), Relaxed);
         if let Some(resting) = line.resting.take() {
             resting.wake();
         }
@@ -122,7 +128,9 @@ impl Rounds {
 
     fn poll_round(&self, cx: &Context<'_>) -> Poll<()> {
         let mut line = self.line();
-        let next = line.waiting.len().min(EACH);
+        let room = FEW.saturating_sub(self.under_way.load(Relaxed)).max(EACH);
+        let next = line.waiting.len().min(room);
+        self.in_line.store(line.waiting.len() - next, Relaxed);
         self.begun.store(next, Relaxed);
         if next == 0 {
             line.resting = Some(cx.waker().clone());
@@ -156,6 +164,8 @@ mod tests {
         assert_eq!(places.iter_mut().map(ready).filter(|ready| *ready).count(), FEW + EACH);
         drop(places);
         assert_eq!(rounds.under_way.load(Relaxed), 0);
+        // The next round finds that nobody is left in the line.
+        let _ = rounds.poll_round(&cx);
         assert!(many(&rounds, FEW).iter_mut().all(ready));
     }
 
@@ -172,6 +182,24 @@ mod tests {
         assert!(rounds.poll_round(&cx).is_ready());
         assert_eq!(rounds.line().waiting.len(), 2 * EACH);
         assert!(Place::new(rounds.clone()).poll_begin(&cx).is_pending(), "this round is full");
+    }
+
+    /// However few are under way: while somebody waits, whoever comes waits behind him, and the next round fills up.
+    #[test]
+    fn nobody_overtakes_the_line() {
+        let rounds = Arc::new(Rounds::default());
+        let cx = Context::from_waker(Waker::noop());
+        let mut places = many(&rounds, FEW + 3 * EACH);
+        for place in &mut places {
+            let _ = place.poll_begin(&cx);
+        }
+        places.iter_mut().take(FEW).for_each(Place::end);
+        let mut comes = Place::new(rounds.clone());
+        assert!(comes.poll_begin(&cx).is_pending());
+        assert!(rounds.poll_round(&cx).is_ready());
+        assert!(rounds.line().waiting.is_empty(), "there was room for all of them");
+        assert!(comes.poll_begin(&cx).is_ready());
+        assert!(Place::new(rounds.clone()).poll_begin(&cx).is_ready());
     }
 
     /// What is under way is finished while many still wait to begin, and all of them do begin.
