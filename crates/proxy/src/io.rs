@@ -142,7 +142,7 @@ impl Input {
         if self.bytes.capacity() == 0 {
             // Whoever waits holds no buffer: it is taken when there is something to put into it.
             std::task::ready!(io.poll_something(cx));
-            self.bytes = buffers::take();
+            self.hold();
         }
         if self.used > 0 {
             self.bytes.drain(..self.used);
@@ -181,6 +181,13 @@ impl Input {
             self.release();
         }
         Poll::Ready(Ok(count))
+    }
+
+    /// Takes a buffer, since there is something to put into it.
+    pub fn hold(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = buffers::take();
+        }
     }
 
     /// Gives the buffer back to the thread when nothing is in it.

@@ -220,6 +220,7 @@ impl Server {
                     // Its turn is waited for before a byte is read, or a buffer held. A request has come meanwhile, so
                     // this is not the time to find that there has been none for long, or to close because of a drain.
                     ready!(place.poll_begin(cx));
+                    state.input.hold();
                 }
                 match state.input.poll_fill(&mut state.io, cx, buffers::SIZE / 2) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => {
