@@ -326,7 +326,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Every answer that was counted came whole, and from an endpoint (or the cache, where that is compared). Handshakes have none.
+/// Every answer that was counted came whole, and from an endpoint (or the cache, where that is compared). Handshakes have
+/// none.
 fn honest(scenario: &Scenario, load: &Load, reached: u64) -> Result<()> {
     ensure!(load.requests > 0, "nothing was answered");
     if matches!(scenario.tool, Tool::Handshakes { .. }) {

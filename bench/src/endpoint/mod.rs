@@ -1,9 +1,9 @@
 //! The server behind the proxies: small and fast, so that the core it shares with the load generator is not
 //! what is measured. Every answer is prepared at the start and leaves in one write.
 //!
-//! Paths: `/small` (12 bytes), `/fresh` (the same, for caches to keep), `/10k`, `/1m`, `/upload` (drains the body, answers its length), `/echo` (answers
-//! with the request head as it arrived, for the check that all proxies do the same work), `/stats` (counters). All of
-//! them also stand below `/r/N/`, for the scenario with many routes.
+//! Paths: `/small` (12 bytes), `/fresh` (the same, for caches to keep), `/10k`, `/1m`, `/upload` (drains the body, answers
+//! its length), `/echo` (answers with the request head as it arrived, for the check that all proxies do the same work),
+//! `/stats` (counters). All of them also stand below `/r/N/`, for the scenario with many routes.
 
 pub mod grpc;
 

@@ -147,7 +147,7 @@ fn whole(bytes: &[u8]) -> Option<Option<(bool, usize)>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Errors, *};
 
     #[test]
     fn requests_are_due_evenly() {
@@ -194,7 +194,7 @@ mod tests {
             task.await.unwrap()
         });
         server.join().unwrap();
-        assert_eq!((seen.micros.len(), seen.errors), (60, super::super::Errors::default()));
+        assert_eq!((seen.micros.len(), seen.errors), (60, Errors::default()));
         let waited = seen.micros.iter().filter(|us| **us > 50_000).count();
         assert!(waited >= 20, "{waited} of 60 waited: {:?}", seen.micros);
     }

@@ -8,8 +8,9 @@
 //! level 0 … ⅓ … ⅔ … 1   ─► a growing share of background, then of normal, then of critical requests
 //! ```
 //!
-//! A probe waits where requests do ([`super::probe`]), so that its lateness is theirs. What is steered is the share of requests that is let in, by factors: those mean the same at twice and at ten
-//! times of what a worker can do. The level is where that share, counted from the most important request down, ends.
+//! A probe waits where requests do ([`super::probe`]), so that its lateness is theirs. What is steered is the share of
+//! requests that is let in, by factors: those mean the same at twice and at ten times of what a worker can do. The level is
+//! where that share, counted from the most important request down, ends.
 
 use std::time::Duration;
 

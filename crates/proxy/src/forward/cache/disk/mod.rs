@@ -80,8 +80,8 @@ impl Disk {
         Disk { core: Arc::new(Core::new(name, folder, meters)) }
     }
 
-    /// Begins to use the folder, or goes on with other settings; for bodies up to `largest`. Waits a moment for the folder, so that who asks first
-    /// after a start finds what is there.
+    /// Begins to use the folder, or goes on with other settings; for bodies up to `largest`. Waits a moment for the folder,
+    /// so that who asks first after a start finds what is there.
     pub fn start(&self, settings: &DiskStore, largest: u64) {
         self.core.set(settings, largest);
         if self.core.life.begins() {
