@@ -73,8 +73,8 @@ const SPECS: usize = 4;
 const VARIANTS: usize = 128;
 /// What an entry costs beside its bytes, as it is measured (`portcullis/tests/cache_memory.rs`).
 const OVERHEAD: usize = 232;
-/// Room for a large answer is made in steps of so many bytes: each throws out some two hundred small ones at most, which takes a
-/// fraction of a millisecond, under a lock of its own.
+/// Room for a large answer is made in steps of so many bytes: each throws out some two hundred small ones at most, which
+/// takes a fraction of a millisecond, under a lock of its own.
 const STEP: u64 = 64 * 1024;
 
 #[derive(Debug, Clone)]
@@ -100,19 +100,23 @@ impl Weighter<u64, Slot> for Bytes {
     }
 }
 
-/// Counts what is thrown out.
+/// Counts the answers that are thrown out for room.
 #[derive(Debug, Clone)]
 struct Watched(Arc<AtomicU64>);
 
-/// What was thrown out by one insertion. It is let go when the insertion is over and its lock with it.
+/// What was thrown out or replaced by one insertion. It is let go when the insertion is over and its lock with it.
 #[derive(Default)]
 struct Out(Vec<Slot>);
 
 impl Lifecycle<u64, Slot> for Watched {
     type RequestState = Out;
 
+    /// Not asked when something else takes its place.
+    fn before_evict(&self, _: &mut Out, _: &u64, slot: &mut Slot) {
+        self.0.fetch_add(u64::from(matches!(slot, Slot::Entry(_))), Relaxed);
+    }
+
     fn on_evict(&self, state: &mut Out, _: u64, slot: Slot) {
-        self.0.fetch_add(1, Relaxed);
         state.0.push(slot);
     }
 }
@@ -299,15 +303,17 @@ impl Shelf {
         self.map.remove_if(&self.place(entry, names), is_it);
     }
 
-    /// Takes away all answers for which this is true; tells how many.
+    /// Takes away all answers for which this is true; tells how many. Looks at one after the other, each under a lock of
+    /// its own and judged under none: nobody waits for the end of it. What comes meanwhile may be missed.
     pub fn remove_where(&self, is_doomed: impl Fn(&Entry) -> bool) -> u64 {
-        let count = std::cell::Cell::new(0);
-        self.map.retain(|_, slot| {
-            let doomed = matches!(slot, Slot::Entry(entry) if is_doomed(entry));
-            count.set(count.get() + u64::from(doomed));
-            !doomed
-        });
-        count.get()
+        let is_removed = |(place, slot): (u64, Slot)| match slot {
+            Slot::Entry(entry) if is_doomed(&entry) => {
+                let is_it = |slot: &Slot| matches!(slot, Slot::Entry(other) if Arc::ptr_eq(other, &entry));
+                self.map.remove_if(&place, is_it).is_some()
+            }
+            _ => false,
+        };
+        self.map.iter().filter_map(|each| is_removed(each).then_some(())).count() as u64
     }
 
     /// Entries and bytes.

@@ -93,3 +93,63 @@ fn what_is_not_storable_is_remembered_for_a_while_and_takes_nothing_away() {
     shelf.pass(hash, 40);
     assert!(matches!(at(30), Found::Entry(_)));
 }
+
+#[test]
+fn a_purge_lets_others_have_the_store_between_any_two_answers() {
+    let (shelf, epochs) = (Shelf::new(1 << 20, 1 << 20), Epochs::new());
+    assert_eq!(shelf.map.num_shards(), 1, "all wait for one lock");
+    let key = |number: usize| format!("http://a/{number}\nroute").into_bytes();
+    let put = |number: usize| shelf.put(entry(&epochs, &key(number), &[], &Fields::new(), "x"), &[]);
+    (0..10).for_each(put);
+    let looked_at = std::cell::Cell::new(0);
+    let count = shelf.remove_where(|entry| {
+        looked_at.set(looked_at.get() + 1);
+        // Somebody else finds what there is, and puts something there, while this one is being looked at.
+        std::thread::scope(|scope| {
+            let (done, is_done) = std::sync::mpsc::channel();
+            let (shelf, epochs, key) = (&shelf, &epochs, key(90 + looked_at.get() % 2));
+            scope.spawn(move || {
+                shelf.put(self::entry(epochs, &key, &[], &Fields::new(), "x"), &[]);
+                let _ = done.send(found(shelf, &key, &Fields::new()).is_ok());
+            });
+            let is_done = is_done.recv_timeout(std::time::Duration::from_secs(30));
+            assert_eq!(is_done, Ok(true), "it waits for the purge");
+        });
+        entry.object.key() < &b"http://a/5"[..]
+    });
+    let is_there = |number: usize| found(&shelf, &key(number), &Fields::new()).is_ok();
+    assert!(looked_at.get() >= 10);
+    assert!((5..10).all(is_there) && (0..5).all(|number| !is_there(number)), "{:?}", shelf.filled());
+    assert_eq!(count, 5);
+}
+
+#[test]
+fn what_took_the_place_of_something_purged_stays() {
+    let (shelf, epochs) = (Shelf::new(1 << 20, 1 << 20), Epochs::new());
+    shelf.put(entry(&epochs, KEY, &[], &Fields::new(), "old"), &[]);
+    let count = shelf.remove_where(|_| {
+        shelf.put(entry(&epochs, KEY, &[], &Fields::new(), "new"), &[]);
+        true
+    });
+    assert_eq!((count, found(&shelf, KEY, &Fields::new()).unwrap()), (0, "new".into()));
+}
+
+#[test]
+fn only_what_goes_for_room_is_counted_as_thrown_out() {
+    let (shelf, epochs) = (Shelf::new(1 << 20, 1 << 20), Epochs::new());
+    let put = |key: &[u8], vary: &[&str]| {
+        let request = fields(&[("foo", "1")]);
+        shelf.put(entry(&epochs, key, vary, &request, "x"), &names(vary));
+    };
+    for _ in 0..10 {
+        shelf.pass(shelf.hash(KEY), 20);
+        put(KEY, &[]);
+        put(b"http://a/v\nroute", &["foo"]);
+    }
+    assert_eq!(shelf.evicted(), 0, "one took the place of the other");
+    let most = (1 << 20) / OVERHEAD;
+    (0..most).for_each(|number| put(format!("http://a/{number}\nroute").as_bytes(), &[]));
+    let there = shelf.filled().0;
+    assert!(shelf.evicted() > 0);
+    assert_eq!(shelf.evicted() + there, most as u64 + 3, "{there} are there");
+}
