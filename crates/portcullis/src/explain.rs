@@ -315,7 +315,17 @@ impl Given {
 
 /// An error with its status.
 fn say(error: &Error) -> String {
-    format!("{}: {error}", error.mapping().status)
+    let mapping = error.mapping();
+    let mut text = format!("{} ({})", mapping.status, mapping.slug);
+    let detail = error.detail.as_deref().unwrap_or_default();
+    if !detail.is_empty() {
+        text.push_str(": ");
+        text.push_str(detail);
+    }
+    if detail.starts_with("escaped delimiter") {
+        text.push_str("; `path_policy = { encoded_delimiters = \"keep\" }` lets it through");
+    }
+    text
 }
 
 impl RouteTaken {

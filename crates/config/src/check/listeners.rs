@@ -63,7 +63,9 @@ impl Check<'_> {
         if self.model.workers > 1024 {
             let message = format!("{} workers are more than any machine has cores", self.model.workers);
             let finding = Finding::error(Code::BadValue, message).help("leave it away for one per core");
-            self.in_main(&Path::root().key("workers"), finding);
+            let short = Path::root().key("server").key("workers");
+            let here = main.is_some_and(|source| source.document.root.at(&short).is_some());
+            self.in_main(&if here { short } else { Path::root().key("workers") }, finding);
         }
     }
 

@@ -6,6 +6,7 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     document::Path,
+    human,
     merge::base,
     model::{Probe, Scheme, Service, UpstreamHttp},
 };
@@ -70,8 +71,10 @@ impl Check<'_> {
     fn health(&mut self, service: &Service) {
         if let Some(check) = &service.health_check {
             if check.timeout > check.interval && !check.interval.is_zero() {
-                let message = "a probe may take longer than the time to the next";
-                let finding = Finding::warning(Code::Conflict, message).help("`timeout` at most `interval`");
+                let (timeout, interval) = (human::text(check.timeout), human::text(check.interval));
+                let message = format!("a probe may take {timeout}, longer than the {interval} to the next");
+                let finding = Finding::warning(Code::Conflict, message)
+                    .help(format!("write timeout = \"{interval}\" or less"));
                 self.at(&service.origin, &["health_check", "timeout"], false, finding);
             }
             if let Probe::Http { method, .. } = &check.kind

@@ -164,7 +164,9 @@ impl Merger<'_> {
                 .iter()
                 .map(|c| CertificateFiles { cert: source.file(&c.cert), key: source.file(&c.key) }),
         );
-        if certificates.is_empty() && !source.broken(path) {
+        // Half a pair has had its word.
+        let half = written.cert.is_some() != written.key.is_some();
+        if certificates.is_empty() && !half && !source.broken(path) {
             let help = "write certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]";
             self.error(source, path, Code::MissingKey, "TLS without a certificate", help);
         }

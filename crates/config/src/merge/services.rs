@@ -226,22 +226,12 @@ impl Merger<'_> {
                 self.error(source, &path.key(key), Code::BadValue, format!("bad `{key}` of a cookie"), help);
             }
         }
-        if written.max_age.is_some_and(|age| age < 0) {
-            let help = "seconds, or 0 for the browser's session";
-            self.error(
-                source,
-                &path.key("max_age"),
-                Code::BadValue,
-                "a cookie cannot be older than new",
-                help,
-            );
-        }
         Sticky {
             cookie: shared(&cookie),
             secure,
             http_only: written.http_only.unwrap_or(true),
             same_site,
-            max_age: written.max_age.filter(|age| *age > 0),
+            max_age: written.max_age.map(|lit| lit.0.0).filter(|age| *age > 0),
             path: shared(written.path.as_deref().unwrap_or("/")),
             domain: written.domain.as_deref().map(shared),
         }

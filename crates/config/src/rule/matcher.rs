@@ -49,6 +49,11 @@ const OTHERS: &[(&str, &str)] = &[
     ("HostSNI", "that is a matcher of TCP routers; write Host(`example.com`)"),
     ("HostSNIRegexp", "that is a matcher of TCP routers; write HostRegexp(`regex`)"),
     ("ALPN", "that is a matcher of TCP routers"),
+    // What `show` and `explain` call the conditions that are written beside a rule.
+    ("PathTemplate", "write it beside the rule, path = \"/users/{id}\""),
+    ("HeaderPresent", "write it beside the rule, headers = { X-Version = true }"),
+    ("QueryPresent", "write it beside the rule, query = { page = true }"),
+    ("Client", "write it beside the rule, clients = [\"10.0.0.0/8\"]"),
 ];
 
 impl Name {

@@ -71,7 +71,7 @@ pub use url::EndpointUrl;
 pub struct Configuration {
     /// The name by which the gateway calls itself in `Via`, `Proxy-Status` and `Forwarded`. Default `portcullis`.
     pub gateway_name: Option<String>,
-    /// Worker threads, each with its own sockets and connection pools. Default: one per available core.
+    /// Worker threads, each with its own sockets and connection pools. Default, and 0: one per available core.
     pub workers: Option<usize>,
     /// How long open requests may take to end after SIGTERM. Default 30 s.
     pub drain_timeout: Option<Lit<Duration>>,

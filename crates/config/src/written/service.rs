@@ -10,7 +10,8 @@ use serde::{
 
 use super::{
     Cache, Capacity, CircuitBreaker, Concurrency, EndpointUrl, Fallback, HealthCheck, Lit, OrTable,
-    PassiveHealth, Rate, Retry, ServiceTimeouts, Strategy, UpstreamTls, literal::Literal,
+    PassiveHealth, Rate, Retry, ServiceTimeouts, Strategy, UpstreamTls,
+    literal::{CookieAge, Literal},
 };
 use crate::{
     model::{ProxyProtocol, SameSite, UpstreamHttp},
@@ -170,8 +171,8 @@ pub struct Sticky {
     pub http_only: Option<bool>,
     /// `none`, `lax` or `strict`. Default: not said.
     pub same_site: Option<Lit<SameSite>>,
-    /// How long it lives, seconds; 0 ends with the browser's session. Default 0.
-    pub max_age: Option<i64>,
+    /// How long it lives: `1h`, or seconds as a number; 0 ends with the browser's session. Default 0.
+    pub max_age: Option<Lit<CookieAge>>,
     /// Path of the cookie. Default `/`.
     pub path: Option<String>,
     /// Domain of the cookie. Default: the host itself.

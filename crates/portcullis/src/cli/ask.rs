@@ -11,7 +11,7 @@ use clap::Args;
 use portcullis::rehearse::load_file;
 use serde_json::Value;
 
-use super::{ConfigFile, FAILED, OutputFormat, UNUSABLE, complain, print};
+use super::{ConfigFile, FAILED, OutputFormat, UNUSABLE, address, complain, print};
 
 /// The longest answer read.
 const MOST_BYTES: u64 = 16 << 20;
@@ -20,7 +20,7 @@ const MOST_BYTES: u64 = 16 << 20;
 #[derive(Debug, Args)]
 pub struct Asking {
     /// Address of the admin listener [default: the one that the configuration file names]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::admin)]
     admin: Option<SocketAddr>,
     /// How the outcome is told
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
@@ -30,16 +30,16 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Asks, and prints the answer; `signal` does the same where there is no admin listener. The gateway may take
-    /// `patience` to answer.
+    /// Asks, and prints the answer; where there is no admin listener, people are told what to do `instead`. The gateway
+    /// may take `patience` to answer.
     pub fn ask(
         &self,
         path: &str,
-        signal: &str,
+        instead: &str,
         patience: Option<Duration>,
         text: fn(&Value) -> Option<String>,
     ) -> ExitCode {
-        let admin = match self.admin.map_or_else(|| self.configured(signal), Ok) {
+        let admin = match self.admin.map_or_else(|| self.configured(instead), Ok) {
             Ok(admin) => admin,
             Err(code) => return code,
         };
@@ -65,7 +65,7 @@ impl Asking {
 
     /// The admin listener of the file. A file with mistakes may still be the one that is meant: the running gateway tells
     /// what it thinks of it, if only we know where it is.
-    fn configured(&self, signal: &str) -> Result<SocketAddr, ExitCode> {
+    fn configured(&self, instead: &str) -> Result<SocketAddr, ExitCode> {
         let file = self.file.find()?;
         let loaded = load_file(&file);
         if loaded.unreadable {
@@ -80,7 +80,7 @@ impl Asking {
             return Err(ExitCode::from(FAILED));
         };
         model.admin.as_ref().map(|admin| admin.address).ok_or_else(|| {
-            complain(&format!("{} has no admin listener; send {signal} instead", file.display()));
+            complain(&format!("{} has no admin listener; {instead}", file.display()));
             ExitCode::from(FAILED)
         })
     }

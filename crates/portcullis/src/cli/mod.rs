@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+mod address;
 mod ask;
 mod check;
 mod completions;
@@ -36,7 +37,7 @@ Exit codes:
 
 /// An API gateway and reverse proxy.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "portcullis", version, about = "An API gateway and reverse proxy", after_help = EXIT_CODES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -7,13 +7,13 @@ use portcullis_config::written::{EndpointUrl, Literal};
 use portcullis_providers::Fixed;
 use serde_json::{Value, json};
 
-use super::serve;
+use super::{address, serve};
 
 /// What `proxy` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Address to listen on: `8080`, `:8080`, `127.0.0.1:8080`
-    #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = address::listening)]
     from: SocketAddr,
     /// Endpoint to forward to; several share the requests in turn
     #[arg(long, value_name = "URL", required = true, value_parser = endpoint)]
@@ -25,7 +25,7 @@ pub struct Arguments {
     #[arg(long)]
     access_log: bool,
     /// Address of the admin listener; without it there is none
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::admin)]
     admin: Option<SocketAddr>,
 }
 
@@ -51,17 +51,6 @@ impl Arguments {
     }
 }
 
-/// An address as people shorten it: without a host, all addresses are meant.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text);
-    if let Ok(port) = port.parse::<u16>() {
-        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
-    }
-    let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let parsed = named.as_deref().unwrap_or(text).parse();
-    parsed.map_err(|_| format!("`{text}` is no address to listen on; write :8080 or 127.0.0.1:8080"))
-}
-
 /// An endpoint as the configuration takes it; `localhost:3000` is understood too.
 fn endpoint(text: &str) -> Result<String, String> {
     let bare = !text.contains("://") && !text.starts_with("unix");
@@ -81,16 +70,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_as_people_shorten_them() {
-        let text = |from: &str| address(from).map(|address| address.to_string());
-        assert_eq!(text(":8080").as_deref(), Ok("0.0.0.0:8080"));
-        assert_eq!(text("80").as_deref(), Ok("0.0.0.0:80"));
-        assert_eq!(text("localhost:1").as_deref(), Ok("127.0.0.1:1"));
-        assert_eq!(text("[::1]:2").as_deref(), Ok("[::1]:2"));
-        assert!(address("example.com:80").is_err() && address(":99999").is_err());
-    }
-
-    #[test]
     fn endpoints_as_people_shorten_them() {
         assert_eq!(endpoint("localhost:3000").as_deref(), Ok("http://localhost:3000"));
         assert_eq!(endpoint("unix:/run/a.sock").as_deref(), Ok("unix:/run/a.sock"));
@@ -105,7 +84,7 @@ mod tests {
     #[test]
     fn the_document_is_a_configuration() {
         let arguments = Arguments {
-            from: address(":0").unwrap(),
+            from: address::listening(":0").unwrap(),
             to: vec![endpoint("localhost:3000").unwrap(), endpoint("https://b.example/base").unwrap()],
             change_host: true,
             access_log: true,

@@ -41,7 +41,7 @@ impl Arguments {
     /// Asks, and prints the answer.
     pub fn run(&self) -> ExitCode {
         let path = format!("/api/cache/purge?{}", self.what.query());
-        self.asking.ask(&path, "nothing: it cannot be purged from outside; restart it", Some(PATIENCE), text)
+        self.asking.ask(&path, "purging needs one: write admin = true", Some(PATIENCE), text)
     }
 }
 

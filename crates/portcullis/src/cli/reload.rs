@@ -20,7 +20,7 @@ pub struct Arguments {
 impl Arguments {
     /// Asks, and prints the answer.
     pub fn run(&self) -> ExitCode {
-        self.asking.ask("/reload", "SIGHUP", Some(PATIENCE), text)
+        self.asking.ask("/reload", "send SIGHUP instead", Some(PATIENCE), text)
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Arguments {
 impl Arguments {
     /// Asks, and prints the answer. The gateway always gives one: it knows how long it waits itself.
     pub fn run(&self) -> ExitCode {
-        self.asking.ask("/upgrade", "SIGUSR2", None, text)
+        self.asking.ask("/upgrade", "send SIGUSR2 instead", None, text)
     }
 }
 

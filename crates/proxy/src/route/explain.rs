@@ -47,7 +47,10 @@ impl Router {
         let mut near: Vec<(usize, (bool, usize))> = (0..)
             .zip(&self.routes)
             .filter(|(rank, _)| Some(*rank) != winner)
-            .filter_map(|(rank, route)| Some((rank, nearness(&route.condition, view)?)))
+            .filter_map(|(rank, route)| {
+                let before = winner.is_none_or(|winner| rank < winner);
+                Some((rank, nearness(&route.condition, view, before)?))
+            })
             .collect();
         near.sort_by_key(|&(rank, nearness)| (std::cmp::Reverse(nearness), rank));
         near.truncate(MAX_LOSERS);
@@ -67,8 +70,9 @@ impl Router {
     }
 }
 
-/// How near a route is: do both host and path fit, and how many bytes of the path are common. `None` when it is far.
-fn nearness(condition: &Condition, view: View<'_>) -> Option<(bool, usize)> {
+/// How near a route is: do both host and path fit, and how many bytes of the path are common. `None` when it is far. One
+/// that would have gone `before` is near when only the host is another, however little its path says.
+fn nearness(condition: &Condition, view: View<'_>, before: bool) -> Option<(bool, usize)> {
     let may = |kind: fn(&Test) -> bool| {
         condition.decide(&|test| kind(test).then(|| test.holds(view))) != Some(false)
     };
@@ -87,7 +91,7 @@ fn nearness(condition: &Condition, view: View<'_>) -> Option<(bool, usize)> {
         (true, true) => Some((true, common)),
         // The slash at the start is common to all.
         (true, false) if common > 1 => Some((false, common)),
-        (false, true) if asks_path && common > 1 => Some((false, common)),
+        (false, true) if before || asks_path && common > 1 => Some((false, common)),
         _ => None,
     }
 }
@@ -149,7 +153,7 @@ fn alternatives(parts: &[Condition], view: View<'_>, methods: &Methods) -> Optio
         }
         return Some(format!("{first}, the route wants {}", wants.join(", ")));
     }
-    let nearest = parts.iter().max_by_key(|part| nearness(part, view).map_or((false, 0), |near| near));
+    let nearest = parts.iter().max_by_key(|part| nearness(part, view, false).map_or((false, 0), |near| near));
     nearest.and_then(|part| failure(part, view, methods))
 }
 
@@ -244,6 +248,7 @@ mod tests {
             ("Path(`/api/user`)", 10),
             ("Path(`/elsewhere`) && Host(`c.example`)", 10),
             ("PathPrefix(`/`)", 5),
+            ("Host(`d.example`)", 4),
         ];
         let told = explain(&rules, &q);
         assert_eq!(told.winner, Some(7));
@@ -262,6 +267,35 @@ mod tests {
                 (10, "it fits too, but `r` goes first: priority 20 over 5"),
             ]
         );
+    }
+
+    /// The commonest reason for a 404: nothing but the host is another.
+    #[test]
+    fn a_route_of_another_host_is_near_when_nothing_goes_before_it() {
+        let fields = Fields::new();
+        let ip = "::1".parse().unwrap();
+        let q = Query {
+            host: "localhost",
+            path: "/x",
+            query: None,
+            method: "GET",
+            fields: &fields,
+            peer: ip,
+            client: ip,
+        };
+        let all =
+            [("Host(`shop.example`)", 3), ("Host(`api.example`) && PathPrefix(`/`)", 2), ("Path(`/y`)", 1)];
+        let reasons = |rules: &[(&str, i64)]| -> Vec<(usize, String)> {
+            explain(rules, &q).losers.into_iter().map(|loser| (loser.index, loser.reason)).collect()
+        };
+        let hosts = [
+            (0, "host is localhost, the route wants shop.example".to_owned()),
+            (1, "host is localhost, the route wants api.example".to_owned()),
+        ];
+        assert_eq!(reasons(&all), hosts);
+        // Before the one that takes it, too; behind it, it would not have been asked.
+        assert_eq!(reasons(&[all[0], all[1], ("PathPrefix(`/`)", 1)]), hosts);
+        assert_eq!(reasons(&[all[0], all[1], ("PathPrefix(`/`)", 9)]), []);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{
 };
 
 pub use choices::Choice;
-pub use values::{FieldName, HostPattern, MaybeSize, MethodName, Ratio, Size};
+pub use values::{CookieAge, FieldName, HostPattern, MaybeSize, MethodName, Ratio, Size};
 
 use crate::scalar::Problem;
 

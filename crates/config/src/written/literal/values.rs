@@ -23,6 +23,10 @@ pub struct Ratio(pub f64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaybeSize(pub Option<u64>);
 
+/// How long a cookie lives, in seconds: a duration, or a number as cookies have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CookieAge(pub i64);
+
 /// The name of a header field.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldName(pub String);
@@ -48,6 +52,40 @@ impl Literal for Duration {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "title": "duration", "examples": ["10s", "1m30s", "250ms"] })
+    }
+}
+
+impl Literal for CookieAge {
+    const EXPECTED: &'static str = "a duration such as \"1h\", or seconds";
+
+    fn text(text: &str) -> Result<Self, Problem> {
+        if let Ok(seconds) = text.trim().parse() {
+            return CookieAge::of(seconds);
+        }
+        // Cookies know whole seconds only; what is shorter would end with the session.
+        let age = scalar::duration(text)?;
+        let seconds = age.as_secs() + u64::from(age.subsec_nanos() > 0);
+        CookieAge::of(i64::try_from(seconds).unwrap_or(i64::MAX))
+    }
+
+    fn integer(value: i64) -> Option<Result<Self, Problem>> {
+        Some(CookieAge::of(value))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "integer"], "title": "duration", "examples": ["1h", 3600] })
+    }
+}
+
+impl CookieAge {
+    fn of(seconds: i64) -> Result<Self, Problem> {
+        if seconds < 0 {
+            return Err(Problem::new(
+                "a cookie cannot be older than new",
+                "a time such as 1h, seconds, or 0 for the browser's session",
+            ));
+        }
+        Ok(CookieAge(seconds))
     }
 }
 
@@ -183,5 +221,23 @@ impl Literal for HostPattern {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "title": "host", "examples": ["example.com", "*.example.com"] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_lives_for_a_time_or_for_seconds() {
+        let seconds = |text: &str| CookieAge::text(text).ok().map(|age| age.0);
+        assert_eq!(seconds("1h"), Some(3600));
+        assert_eq!(seconds("3600"), Some(3600), "the value of a variable");
+        assert_eq!(seconds("1500ms"), Some(2), "not shorter than was asked for");
+        assert_eq!(seconds("0"), Some(0));
+        assert_eq!(CookieAge::integer(60).and_then(Result::ok), Some(CookieAge(60)));
+        for bad in ["-1", "long", ""] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
     }
 }
