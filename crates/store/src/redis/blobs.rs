@@ -1,20 +1,15 @@
 //! Values in Redis: a key each, and a set of keys per tag.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::{
     BoxFuture,
     store::{BlobStore, Failure, Put},
 };
-use redis::{Cmd, ServerErrorKind, Value};
+use redis::{Cmd, Value};
 
-use super::{
-    Purpose, Redis,
-    link::Live,
-    odd,
-    scripts::{Known, REMEMBERED},
-};
+use super::{Purpose, Redis, odd, scripts::REMEMBERED};
 use crate::meters::Operation;
 
 /// Keys that are taken from a tag, or looked at, in one go: a server does one thing at a time.
@@ -22,26 +17,11 @@ const AT_ONCE: usize = 500;
 
 impl BlobStore for Redis {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let mut command = Cmd::new();
-            command.arg("GET").arg(self.key("blob", key));
-            let result = match self.one(Purpose::Blobs, &command).await {
-                Ok(Value::BulkString(value)) => Ok(Some(value.into())),
-                Ok(Value::Nil) => Ok(None),
-                Ok(other) => Err(odd(&other)),
-                Err(failure) => Err(failure),
-            };
-            self.seen(Operation::Get, since, result)
-        })
+        self.timed(Operation::Get, self.read(key))
     }
 
     fn now(&self) -> BoxFuture<'_, Result<u64, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let result = self.clock().await;
-            self.seen(Operation::Clock, since, result)
-        })
+        self.timed(Operation::Clock, self.clock())
     }
 
     fn put<'a>(
@@ -52,39 +32,33 @@ impl BlobStore for Redis {
         tags: &'a [&'a str],
         since: u64,
     ) -> BoxFuture<'a, Result<Put, Failure>> {
-        Box::pin(async move {
-            let begun = Instant::now();
-            let result = self.keep(key, &value, ttl, tags, since).await;
-            self.seen(Operation::Put, begun, result)
-        })
+        self.timed(Operation::Put, self.keep(key, value, ttl, tags, since))
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let result = self.forget(&[self.key("blob", key).into_bytes()]).await.map(|count| count > 0);
-            self.seen(Operation::Delete, since, result)
+        self.timed(Operation::Delete, async move {
+            Ok(self.forget(&[self.key("blob", key).into_bytes()]).await? > 0)
         })
     }
 
     fn purge_tag<'a>(&'a self, tag: &'a str) -> BoxFuture<'a, Result<u64, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let result = self.forget_tag(tag).await;
-            self.seen(Operation::Purge, since, result)
-        })
+        self.timed(Operation::Purge, self.forget_tag(tag))
     }
 
     fn purge_prefix<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<u64, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let result = self.forget_prefix(prefix).await;
-            self.seen(Operation::Purge, since, result)
-        })
+        self.timed(Operation::Purge, self.forget_prefix(prefix))
     }
 }
 
 impl Redis {
+    async fn read(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        match self.one(Purpose::Blobs, Cmd::new().arg("GET").arg(self.key("blob", key))).await? {
+            Value::BulkString(value) => Ok(Some(value.into())),
+            Value::Nil => Ok(None),
+            other => Err(odd(&other)),
+        }
+    }
+
     async fn clock(&self) -> Result<u64, Failure> {
         let said = self.one(Purpose::Blobs, Cmd::new().arg("TIME")).await?;
         let number = |value: &Value| match value {
@@ -105,7 +79,7 @@ impl Redis {
     async fn keep(
         &self,
         key: &str,
-        value: &[u8],
+        value: Bytes,
         ttl: Duration,
         tags: &[&str],
         since: u64,
@@ -115,9 +89,9 @@ impl Redis {
         keys.extend(tags.iter().map(|tag| self.key("tag", tag)));
         keys.extend(tags.iter().map(|tag| self.key("gone:tag", tag)));
         let arguments = |command: &mut Cmd| {
-            command.arg(value).arg(millis).arg(since).arg(REMEMBERED);
+            command.arg(&value[..]).arg(millis).arg(since).arg(REMEMBERED);
         };
-        match self.run(|live| &live.put, &keys, arguments).await? {
+        match self.run(Purpose::Blobs, |live| &live.put, &keys, arguments).await? {
             Value::Int(1) => Ok(Put::Kept),
             Value::Int(0) => Ok(Put::Purged),
             Value::Int(2) => Ok(Put::Late),
@@ -125,39 +99,12 @@ impl Redis {
         }
     }
 
-    /// Runs a script, by its name or, where the server has forgotten it, by its text.
-    async fn run(
-        &self,
-        script: impl Fn(&Live) -> &Known,
-        keys: &[String],
-        arguments: impl Fn(&mut Cmd),
-    ) -> Result<Value, Failure> {
-        let (link, mut live) = self.live(Purpose::Blobs).await?;
-        let script = script(&live).clone();
-        let command = |by_text: bool| {
-            let mut command = Cmd::new();
-            match script.sha.as_ref().filter(|_| !by_text) {
-                Some(sha) => command.arg("EVALSHA").arg(sha),
-                None => command.arg("EVAL").arg(script.text),
-            };
-            command.arg(keys.len()).arg(keys);
-            arguments(&mut command);
-            command
-        };
-        let mut result = live.ask(&command(false)).await;
-        if matches!(&result, Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
-        {
-            result = live.ask(&command(true)).await;
-        }
-        link.judge(result)
-    }
-
     /// Whoever asked for it before does not put it back.
     async fn gone(&self, key: String, prefix: Option<&str>) -> Result<(), Failure> {
         let arguments = |command: &mut Cmd| {
             command.arg(REMEMBERED).arg(prefix);
         };
-        self.run(|live| &live.gone, &[key], arguments).await.map(drop)
+        self.run(Purpose::Blobs, |live| &live.gone, &[key], arguments).await.map(drop)
     }
 
     async fn forget(&self, keys: &[Vec<u8>]) -> Result<u64, Failure> {

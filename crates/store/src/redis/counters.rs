@@ -1,66 +1,48 @@
 //! Counting in Redis: one script, one round trip, whatever the number of counters.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use portcullis_core::{
     BoxFuture,
     store::{Bound, CounterStore, Failure, Take, Taken},
 };
-use redis::{Cmd, ServerErrorKind, Value};
+use redis::{Cmd, Value};
 
-use super::{Purpose, Redis, odd, scripts::Known};
+use super::{Purpose, Redis, odd};
 use crate::meters::Operation;
 
 impl CounterStore for Redis {
     fn take<'a>(&'a self, takes: &'a [Take], forced: bool) -> BoxFuture<'a, Result<Vec<Taken>, Failure>> {
-        Box::pin(async move {
-            let since = Instant::now();
-            let result = self.take_all(takes, forced).await;
-            self.seen(Operation::Take, since, result)
-        })
+        self.timed(Operation::Take, self.take_all(takes, forced))
     }
 }
 
 impl Redis {
     async fn take_all(&self, takes: &[Take], forced: bool) -> Result<Vec<Taken>, Failure> {
-        let (link, mut live) = self.live(Purpose::Counters).await?;
         if takes.is_empty() {
-            return Ok(Vec::new());
+            // Is anybody there?
+            return self.live(Purpose::Counters).await.map(|_| Vec::new());
         }
-        let run = |script: &Known, by_text: bool| self.command(script, by_text, takes, forced);
-        let mut result = live.ask(&run(&live.take, false)).await;
-        if matches!(&result, Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
-        {
-            // A server that was emptied, or another one behind the same name: EVAL makes it known again.
-            result = live.ask(&run(&live.take, true)).await;
-        }
-        let said = link.judge(result)?;
+        let keys: Vec<String> = takes.iter().map(|take| self.key("limit", &take.key)).collect();
+        let arguments = |command: &mut Cmd| write(command, takes, forced);
+        let said = self.run(Purpose::Counters, |live| &live.take, &keys, arguments).await?;
         let Value::Array(rows) = &said else { return Err(odd(&said)) };
         let taken: Option<Vec<Taken>> = rows.iter().zip(takes).map(|(row, take)| taken(row, take)).collect();
         taken.filter(|taken| taken.len() == takes.len()).ok_or_else(|| odd(&said))
     }
+}
 
-    fn command(&self, script: &Known, by_text: bool, takes: &[Take], forced: bool) -> Cmd {
-        let mut command = Cmd::new();
-        match script.sha.as_ref().filter(|_| !by_text) {
-            Some(sha) => command.arg("EVALSHA").arg(sha),
-            None => command.arg("EVAL").arg(script.text),
+/// What the script reads beside the keys.
+fn write(command: &mut Cmd, takes: &[Take], forced: bool) {
+    command.arg(u8::from(forced));
+    for take in takes {
+        match take.bound {
+            Bound::Rate { interval, burst, more } => {
+                command.arg("r").arg(interval / 1e3).arg(burst).arg(more)
+            }
+            Bound::Quota { quota, ends } => command.arg("q").arg(quota).arg(unix_millis(ends)).arg(0),
         };
-        command.arg(takes.len());
-        for take in takes {
-            command.arg(self.key("limit", &take.key));
-        }
-        command.arg(u8::from(forced));
-        for take in takes {
-            match take.bound {
-                Bound::Rate { interval, burst, more } => {
-                    command.arg("r").arg(interval / 1e3).arg(burst).arg(more)
-                }
-                Bound::Quota { quota, ends } => command.arg("q").arg(quota).arg(unix_millis(ends)).arg(0),
-            };
-            command.arg(take.cost).arg(take.back).arg(take.extra);
-        }
-        command
+        command.arg(take.cost).arg(take.back).arg(take.extra);
     }
 }
 

@@ -11,8 +11,11 @@ use std::{
 };
 
 use portcullis_config::model::RedisStore;
-use portcullis_core::store::{Failure, FailureKind};
-use redis::{Cmd, Value};
+use portcullis_core::{
+    BoxFuture,
+    store::{Failure, FailureKind},
+};
+use redis::{Cmd, ErrorKind, ServerErrorKind, Value};
 use rustls::ClientConfig;
 
 use crate::{
@@ -20,6 +23,7 @@ use crate::{
     meters::{Operation, StoreMeters},
 };
 use link::{Link, Live};
+use scripts::Known;
 
 mod blobs;
 mod connect;
@@ -118,19 +122,51 @@ impl Redis {
         link.judge(result)
     }
 
+    /// Runs a script, by its name or, where the server has forgotten it, by its text.
+    async fn run(
+        &self,
+        purpose: Purpose,
+        script: impl FnOnce(&Live) -> &Known,
+        keys: &[String],
+        arguments: impl Fn(&mut Cmd),
+    ) -> Result<Value, Failure> {
+        let (link, mut live) = self.live(purpose).await?;
+        let script = script(&live).clone();
+        let command = |by_text: bool| {
+            let mut command = Cmd::new();
+            match script.sha.as_ref().filter(|_| !by_text) {
+                Some(sha) => command.arg("EVALSHA").arg(sha),
+                None => command.arg("EVAL").arg(script.text),
+            };
+            command.arg(keys.len()).arg(keys);
+            arguments(&mut command);
+            command
+        };
+        let mut result = live.ask(&command(false)).await;
+        if matches!(&result, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            // A server that was emptied, or another one behind the same name: EVAL makes it known again.
+            result = live.ask(&command(true)).await;
+        }
+        link.judge(result)
+    }
+
     /// The key as the server knows it.
     fn key(&self, kind: &str, key: &str) -> String {
         format!("{}{kind}:{key}", self.shared.settings.prefix)
     }
 
-    fn seen<T>(
-        &self,
+    /// Does it, and notes how long that took and how it ended.
+    fn timed<'a, T>(
+        &'a self,
         operation: Operation,
-        since: Instant,
-        result: Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        self.shared.meters.seen(operation, since, &result);
-        result
+        work: impl Future<Output = Result<T, Failure>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Failure>> {
+        Box::pin(async move {
+            let since = Instant::now();
+            let result = work.await;
+            self.shared.meters.seen(operation, since, &result);
+            result
+        })
     }
 }
 
