@@ -12,6 +12,7 @@ mod cache_conformance;
 mod cache_disk;
 mod cache_shared;
 mod cache_sharing;
+mod cache_tiers;
 mod capacity;
 mod chaos;
 mod circuit_breaker;
