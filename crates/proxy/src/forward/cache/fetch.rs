@@ -312,7 +312,7 @@ impl Fetch {
             ..Outcome::forwarded(self.why)
         };
         let flight = &self.flight.flight;
-        let keeps = flight.baggage.has_room(length.unwrap_or(0));
+        let keeps = flight.books(length);
         let outcome = if keeps { outcome } else { Outcome { stored: false, ..outcome }.because(NO_ROOM) };
         flight.head(Head { object, vary: admission.vary.clone(), length, outcome }, &self.way);
         let intake = Intake {

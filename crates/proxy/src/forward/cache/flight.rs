@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) waiting: usize,
     /// Bytes that are kept.
     kept: usize,
+    /// Bytes for which there is room, and which have not come yet.
+    booked: usize,
     /// Nothing is thrown away, since all may be stored. What is not to be stored is read from the endpoint no further
     /// than so many bytes ahead of its slowest reader.
     window: Option<usize>,
@@ -149,6 +151,7 @@ impl Flight {
                 readers: 0,
                 waiting: 0,
                 kept: 0,
+                booked: 0,
                 window: None,
                 end: None,
                 wakers: Vec::new(),
@@ -272,12 +275,26 @@ impl Flight {
         .await
     }
 
+    /// Is there room for a body of this length? It is then this one's, however many others come: if all began to keep theirs
+    /// and there was not enough for all, all would have to give up.
+    pub(super) fn books(&self, length: Option<u64>) -> bool {
+        let Some(length) = length else { return self.baggage.has_room() };
+        let Ok(bytes) = usize::try_from(length) else { return false };
+        let has_room = self.baggage.book(length);
+        if has_room {
+            self.lock().booked = bytes;
+        }
+        has_room
+    }
+
     /// A piece of the body.
     pub fn piece(&self, piece: Bytes) {
         let bytes = if piece.len() < SMALL { Bytes::copy_from_slice(&piece) } else { piece };
         self.change(|state| {
             let size = bytes.len() + PIECE;
-            self.baggage.add(size);
+            let booked = size.min(state.booked);
+            state.booked -= booked;
+            self.baggage.add(size - booked);
             state.kept += size;
             let readers = std::mem::take(&mut state.waiting);
             state.pieces.push_back(Piece { bytes, readers });
@@ -293,6 +310,7 @@ impl Flight {
     /// It will not be stored: what everybody has read need not be kept.
     pub fn keep_little(&self) {
         self.change(|state| {
+            self.baggage.sub(std::mem::take(&mut state.booked));
             state.window = Some(state.kept.max(BEHIND));
             self.trim(state);
         });
@@ -320,6 +338,7 @@ impl Flight {
         let pieces = self.change(|state| {
             let is_stored = matches!(end, Ok(Some(_)));
             state.end = Some(end);
+            self.baggage.sub(std::mem::take(&mut state.booked));
             if !is_stored {
                 return VecDeque::new();
             }
@@ -345,8 +364,11 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let kept = self.lock().kept;
-        self.baggage.sub(kept);
+        let held = {
+            let state = self.lock();
+            state.kept + state.booked
+        };
+        self.baggage.sub(held);
     }
 }
 

@@ -33,7 +33,9 @@ impl Intake<'_> {
                     arrived += piece.len() as u64;
                     self.flight.piece(piece);
                     let is_large = arrived > self.cache.policy.max_object;
-                    if keeps && (is_large || !self.flight.baggage.has_room(0)) {
+                    // What has said its length has its room.
+                    let is_tight = length.is_none() && !self.flight.baggage.has_room();
+                    if keeps && (is_large || is_tight) {
                         keeps = false;
                         self.pass_on();
                         if is_large {
