@@ -206,9 +206,7 @@ async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
         Err(error) => Err(error),
     };
     let mut answer = outcome.unwrap_or_else(|error| refuse(pass.runtime, ticket, &error));
-    if let (Some(cache), Some(outcome)) = (&pass.route.cache, &ticket.cache) {
-        cache.say(outcome, &mut answer);
-    }
+    ticket.tell_of_cache(pass.route, &mut answer);
     while asked > 0 {
         asked -= 1;
         let Some(each) = pass.middlewares().nth(asked) else { continue };
@@ -222,6 +220,7 @@ async fn through(pass: &Pass<'_>, ticket: &mut Ticket) -> Answer {
         };
         if let Err(error) = told {
             answer = refuse(pass.runtime, ticket, &error);
+            ticket.tell_of_cache(pass.route, &mut answer);
         }
     }
     answer

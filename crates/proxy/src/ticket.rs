@@ -107,9 +107,23 @@ impl Ticket {
         let runtime = runtime.clone();
         self.blame(error);
         let status = self.status_of(error.kind);
-        let answer = runtime.pages.answer_with(&mut self.x, error, status);
+        let mut answer = runtime.pages.answer_with(&mut self.x, error, status);
         self.status = answer.status.as_u16();
+        if let Keeper::Runtime(_, Some(index)) = &self.keeper
+            && let Some(route) = runtime.routes.get(*index)
+        {
+            // What was to be stored is not what the client gets.
+            self.cache = self.cache.map(|outcome| Outcome { stored: false, ..outcome });
+            self.tell_of_cache(route, &mut answer);
+        }
         Some(answer)
+    }
+
+    /// Writes into an answer what the route's cache did (RFC 9211).
+    pub fn tell_of_cache(&self, route: &Route, answer: &mut Answer) {
+        if let (Some(cache), Some(outcome)) = (&route.cache, &self.cache) {
+            cache.say(outcome, answer);
+        }
     }
 
     /// The status of an error on this route, where that is not the usual one.
