@@ -54,17 +54,18 @@ impl Judge {
         if h2 && self.broken.lock().expect("the broken").contains(&id) {
             return self.count(client, "broken body");
         }
-        // A connection that has had its 10,000 requests ends, in runs of minutes; what waited for it in the client was never
-        // sent, and what was on its way then is beyond the last stream that was served (RFC 9113 §6.8): so the client
-        // says, and the hosts confirm it.
+        // A connection may end between two requests: after an answer that says so (RFC 9112 §9.6), or after its 10,000
+        // requests, in runs of minutes. What waited for it in the client was never sent, and what was on its way over HTTP/2
+        // then is beyond the last stream that was served (RFC 9113 §6.8): so the client says, and the hosts confirm it.
         let is_unsent = |cause: &(dyn std::error::Error + 'static)| {
             let is_late =
                 |error: &h2::Error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-            cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+            let never_left = |error: &hyper::Error| error.is_canceled() || error.is_closed();
+            cause.downcast_ref::<hyper::Error>().is_some_and(never_left)
                 || cause.downcast_ref::<h2::Error>().is_some_and(is_late)
         };
         let was_seen = self.sightings.lock().expect("the sightings").contains_key(&id);
-        if h2 && !was_seen && error.chain().any(is_unsent) {
+        if !was_seen && error.chain().any(is_unsent) {
             return self.count(client, "not sent");
         }
         self.wrong(format!("{client}: request {id} got no answer: {error:#}"));
