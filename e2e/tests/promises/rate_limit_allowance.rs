@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use portcullis_e2e::{Endpoint, Gateway, redis::Redis, wait::LONG, within};
 
-use crate::rate_limits::{Load, limited, under_load};
+use crate::rate_limits::{self, Load, under_load};
 
 async fn two(endpoint: &Endpoint, redis: &Redis, limit: &str) -> [Gateway; 2] {
-    let gateways =
-        [limited(endpoint, &redis.url(), limit).await, limited(endpoint, &redis.url(), limit).await];
+    let gateways = rate_limits::two(endpoint, &redis.url(), limit).await;
     for gateway in &gateways {
         within(LONG, "it counts", || async {
             gateway.metrics().await.sum("gateway_store_up", &[("store", "main")]) > 0.5
