@@ -16,25 +16,21 @@ use portcullis_e2e::{
     wait::{LONG, within},
 };
 
-const SHARED: &str = r#"
-[[routes]]
-path = "/*"
-service = "app"
-
-[services.app]
-endpoints = ["{app}"]
-cache = true
-
+/// Behind memory, a store that gateways share.
+fn shared() -> String {
+    crate::CACHED.to_owned()
+        + r#"
 [cache]
 store = "main"
 
 [stores.main.redis]
 url = "{redis}"
-"#;
+"#
+}
 
 /// A gateway that has found its store.
 async fn gateway(app: &Endpoint, redis: &Redis) -> Gateway {
-    gateway_of(SHARED, app, redis).await
+    gateway_of(&shared(), app, redis).await
 }
 
 async fn gateway_of(text: &str, app: &Endpoint, redis: &Redis) -> Gateway {
@@ -165,7 +161,7 @@ async fn what_others_fetched_is_a_fallback() {
         reply.body(full("good")).unwrap()
     })
     .await;
-    let text = SHARED.replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
+    let text = shared().replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
     let (one, two) = (gateway_of(&text, &app, &redis).await, gateway_of(&text, &app, &redis).await);
     for path in ["/whole", "/part", "/head"] {
         assert_eq!(get(&one, path).await.text(), "good");

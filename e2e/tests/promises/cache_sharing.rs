@@ -21,15 +21,7 @@ use tokio::{
     net::TcpStream,
 };
 
-const CACHED: &str = r#"
-[[routes]]
-path = "/*"
-service = "app"
-
-[services.app]
-endpoints = ["{app}"]
-cache = true
-"#;
+use crate::CACHED;
 
 async fn gateway(text: &str, url: String) -> Gateway {
     Setup::new(text).set("app", url).start().await

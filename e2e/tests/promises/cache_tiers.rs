@@ -6,7 +6,7 @@ use portcullis_e2e::{Gateway, redis::Redis, wait::LONG, within};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::cache_disk::{MEMORY, NEAR, counting, end, files, get, setup, stored};
+use crate::cache_disk::{MEMORY, counting, end, files, get, near, setup, stored};
 
 /// So many hits of memory, disk and Redis are counted, and in all as many as hits.
 async fn hits(gateway: &Gateway, wanted: [f64; 3]) {
@@ -24,7 +24,7 @@ async fn hits(gateway: &Gateway, wanted: [f64; 3]) {
 async fn three_tiers() {
     let text = format!(
         "{}\n[stores.shared]\nredis = \"{{redis}}\"\n",
-        NEAR.replace("\"near\"", "[\"near\", \"shared\"]")
+        near().replace("\"near\"", "[\"near\", \"shared\"]")
     );
     let (redis, app) = (Redis::start().await, counting().await);
     let (first, second) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -70,6 +70,17 @@ mod versions;
 mod vk_gateway;
 mod websocket;
 
+/// Every path to one service `app` at `{app}`, through the cache.
+const CACHED: &str = r#"
+[[routes]]
+path = "/*"
+service = "app"
+
+[services.app]
+endpoints = ["{app}"]
+cache = true
+"#;
+
 /// Every path to one service `app` at `{app}`; `extra` is appended to the service's table.
 fn one(extra: &str) -> String {
     format!(

@@ -19,15 +19,10 @@ mod restart;
 mod room;
 mod trouble;
 
-pub(crate) const NEAR: &str = r#"
-[[routes]]
-path = "/*"
-service = "app"
-
-[services.app]
-endpoints = ["{app}"]
-cache = true
-
+/// Behind memory, a disk.
+pub(crate) fn near() -> String {
+    crate::CACHED.to_owned()
+        + r#"
 [cache]
 memory = "64MB"
 store = "near"
@@ -36,7 +31,8 @@ store = "near"
 folder = "{folder}"
 size = "32MB"
 timeout = "5s"
-"#;
+"#
+}
 
 pub(crate) const MEMORY: &str = "cache-status";
 
@@ -45,7 +41,7 @@ pub(crate) fn setup(text: &str, app: &Endpoint, folder: &Path) -> Setup {
 }
 
 pub(crate) async fn gateway(app: &Endpoint, folder: &Path) -> Gateway {
-    setup(NEAR, app, folder).start().await
+    setup(&near(), app, folder).start().await
 }
 
 pub(crate) async fn ask(gateway: &Gateway, path: &str, fields: &[(&str, &str)]) -> Reply {

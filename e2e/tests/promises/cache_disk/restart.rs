@@ -13,7 +13,7 @@ use portcullis_e2e::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{MEMORY, NEAR, ask, counting, end, files, gateway, get, setup, stored};
+use super::{MEMORY, ask, counting, end, files, gateway, get, near, setup, stored};
 
 /// However it ended: what was stored is there, with its age, its variants and its parts, and the service is not asked.
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_purge_holds_after_a_restart() {
 #[tokio::test]
 async fn keys_for_several_urls() {
     let (folder, app) = (TempDir::new().unwrap(), counting().await);
-    let text = NEAR.replace("cache = true", "cache.key.ignore_query = \"utm_*\"");
+    let text = near().replace("cache = true", "cache.key.ignore_query = \"utm_*\"");
     let start = || setup(&text, &app, folder.path()).start();
     let mut one = start().await;
     for path in ["/a?x=1&utm_s=1", "/b?utm_s=1", "/c?x=1"] {
@@ -166,7 +166,7 @@ async fn a_fallback_from_the_disk() {
         reply.body(full("here")).unwrap()
     })
     .await;
-    let text = NEAR.replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
+    let text = near().replace("cache = true", "cache = true\nfallback = { stale = \"1h\" }");
     let mut one = setup(&text, &app, folder.path()).start().await;
     get(&one, "/a").await;
     get(&one, "/b").await;
@@ -186,7 +186,7 @@ async fn a_fallback_from_the_disk() {
 #[tokio::test]
 async fn an_upgrade_hands_the_folder_over() {
     let (folder, app) = (TempDir::new().unwrap(), counting().await);
-    let setup = setup(NEAR, &app, folder.path());
+    let setup = setup(&near(), &app, folder.path());
     let program = setup.dir().join("portcullis-installed");
     install(&binary(), &program);
     let old = setup.called(&program).start().await;

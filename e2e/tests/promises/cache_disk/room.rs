@@ -3,7 +3,7 @@
 use portcullis_e2e::{wait::LONG, within};
 use tempfile::TempDir;
 
-use super::{NEAR, counting, files, gateway, get, stored};
+use super::{counting, files, gateway, get, near, stored};
 
 /// Never more than it may take: what nobody asks for goes.
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_reload_changes_size_and_folder() {
         get(&one, &format!("/large{number}")).await;
     }
     stored(&one, 40).await;
-    one.rewrite(&NEAR.replace("32MB", "16MB"));
+    one.rewrite(&near().replace("32MB", "16MB"));
     assert_eq!(one.admin_post("/reload").await.status, 200);
     within(LONG, "what is too much to go", || async {
         let bytes: u64 =
@@ -41,7 +41,7 @@ async fn a_reload_changes_size_and_folder() {
         bytes <= 16_000_000
     })
     .await;
-    let elsewhere = NEAR.replace("{folder}", &other.path().display().to_string());
+    let elsewhere = near().replace("{folder}", &other.path().display().to_string());
     one.rewrite(&elsewhere);
     assert_eq!(one.admin_post("/reload").await.status, 200);
     get(&one, "/new").await;

@@ -6,7 +6,7 @@ use portcullis_e2e::{wait::LONG, within};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{MEMORY, NEAR, counting, end, files, gateway, get, setup, stored};
+use super::{MEMORY, counting, end, files, gateway, get, near, setup, stored};
 
 /// Bits that flipped, a file that was cut, files that are gone, a folder that is gone: misses, counted, told once.
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn whatever_happens_to_the_folder_is_a_miss() {
 #[tokio::test]
 async fn a_slow_disk_holds_nobody_up_for_long() {
     let (folder, app) = (TempDir::new().unwrap(), counting().await);
-    let text = NEAR.replace("\"5s\"", "\"100ms\"");
+    let text = near().replace("\"5s\"", "\"100ms\"");
     let mut one = setup(&text, &app, folder.path()).start().await;
     for number in 0..10 {
         get(&one, &format!("/{number}")).await;
