@@ -240,11 +240,16 @@ async fn a_server_that_goes_costs_nothing_and_one_that_comes_back_is_used_again(
     let store = store(port);
     let look = [rate("k", 1.0, 5, 1)];
     assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
-    let begun = Instant::now();
-    for _ in 0..1000 {
-        assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
+    // The quickest of ten: the machine may have stood still in the others.
+    let mut quickest = Duration::MAX;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(store.take(&look, false).await.unwrap_err().kind, FailureKind::Away);
+        }
+        quickest = quickest.min(begun.elapsed());
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for 1000", begun.elapsed());
+    assert!(quickest < Duration::from_millis(30), "{quickest:?} for 100");
     for _ in 0..2 {
         let server = Server::start(port);
         until_it_answers(&store).await;
