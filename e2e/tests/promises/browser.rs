@@ -90,18 +90,29 @@ async fn protocols(gateway: &Gateway, path: &str) -> Vec<String> {
     lines()
 }
 
+/// What is asked for over HTTP/3 once the browser knows of it.
+const LATER: [&str; 4] = ["/count", "/large", "/second", "/done"];
+
 /// The first page comes over HTTP/2, which is what TCP gives; whatever comes later goes over HTTP/3, in the browser's own
-/// words and in the log's.
+/// words and in the log's. A browser goes back to TCP when QUIC keeps it waiting for some tenths of a second, as a busy
+/// machine may: so it gets three chances.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chromium_finds_http_3_by_alt_svc() {
     let endpoint = pages().await;
-    let (gateway, pair) = start("http3 = true", &endpoint.url()).await;
-    let document = chromium::document(gateway.addr(), NAME, &pair, "/").await;
-    assert!(document.contains("<title>h2 h3 1048576 1048576 h3</title>"), "{document}");
-    assert_eq!(protocols(&gateway, "/").await, ["HTTP/2"]);
-    assert_eq!(protocols(&gateway, "/ping").await.last().map(String::as_str), Some("HTTP/3"));
-    for path in ["/count", "/large", "/second", "/done"] {
-        assert_eq!(protocols(&gateway, path).await, ["HTTP/3"], "{path}");
+    for chances_left in [2, 1, 0] {
+        let (gateway, pair) = start("http3 = true", &endpoint.url()).await;
+        let document = chromium::document(gateway.addr(), NAME, &pair, "/").await;
+        assert_eq!(protocols(&gateway, "/").await, ["HTTP/2"]);
+        let mut logged = Vec::new();
+        for path in LATER {
+            logged.push(protocols(&gateway, path).await);
+        }
+        if logged.iter().all(|each| each == &["HTTP/3"]) || chances_left == 0 {
+            assert!(document.contains("<title>h2 h3 1048576 1048576 h3</title>"), "{document}");
+            assert_eq!(protocols(&gateway, "/ping").await.last().map(String::as_str), Some("HTTP/3"));
+            assert_eq!(logged, [["HTTP/3"]; LATER.len()], "{LATER:?}");
+            return;
+        }
     }
 }
 
