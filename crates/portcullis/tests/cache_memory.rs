@@ -8,6 +8,7 @@
 #![allow(missing_docs)]
 
 use std::{
+    cell::Cell,
     fmt::Write,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -127,6 +128,33 @@ fn pauses(bytes: u64, fill: u64) -> [Duration; 3] {
     [plain, hot, (0..8).map(of_large).max().unwrap()]
 }
 
+/// What others may wait for while so many are looked at by a purge, all of them in one part of the store: the longest step,
+/// when none goes, when every other goes, when all go, and when there is nothing but the places where they were.
+fn pauses_of_purges(count: u64) -> [Duration; 4] {
+    let stock = Stock::new(2 << 30, 512 << 20);
+    let (fields, body) = (fields(), body(10));
+    for number in 0..count {
+        put(&stock, &fields, &format!("http://shop.example/{number:08}\nroute"), body.clone());
+    }
+    let number = |entry: &Entry| entry.object.uri().last().map_or(0, |digit| digit - b'0');
+    let step = |is_doomed: &dyn Fn(&Entry) -> bool| {
+        let (last, longest) = (Cell::new(now()), Cell::new(Duration::ZERO));
+        let tick = || {
+            longest.set(longest.get().max(now() - last.get()));
+            last.set(now());
+        };
+        let removed = stock.shelf.remove_where(|entry| {
+            tick();
+            is_doomed(entry)
+        });
+        tick();
+        (removed, longest.get())
+    };
+    let steps = [step(&|_| false), step(&|entry| number(entry) % 2 == 0), step(&|_| true), step(&|_| true)];
+    assert_eq!(steps.map(|(removed, _)| removed), [0, count / 2, count / 2, 0]);
+    steps.map(|(_, longest)| longest)
+}
+
 #[test]
 fn a_small_answer_takes_little_beside_itself() {
     let each = overhead(100_000);
@@ -134,8 +162,8 @@ fn a_small_answer_takes_little_beside_itself() {
 }
 
 #[test]
-#[ignore = "needs a gigabyte and a release build: how long evicting takes, too"]
-fn a_million_small_answers_and_what_evicting_takes() {
+#[ignore = "needs a gigabyte and a release build: how long evicting and purging take, too"]
+fn a_million_small_answers_and_what_evicting_and_purging_takes() {
     let each = overhead(1_000_000);
     assert!(each < MOST, "{each} bytes of overhead each");
     for (bytes, fill) in [(256 << 20, 800_000), (1 << 30, 3_000_000)] {
@@ -144,4 +172,7 @@ fn a_million_small_answers_and_what_evicting_takes() {
         let most = if cfg!(debug_assertions) { 20 } else { 5 };
         assert!(longest.iter().all(|each| *each < Duration::from_millis(most)), "{longest:?}");
     }
+    let longest = pauses_of_purges(1_000_000);
+    println!("purges of a million: longest step {longest:?} (of none, of every other, of all, of nothing)");
+    assert!(longest.iter().all(|each| *each < Duration::from_millis(5)), "{longest:?}");
 }
