@@ -169,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_back_is_there_again() {
+        let (mut state, bound) = (0, Bound::Rate { interval: SECOND, burst: 3, more: 0 });
+        assert_eq!(bound.told(bound.take(&mut state, 3, 7, false)).left, 0);
+        bound.give_back(&mut state, 2);
+        assert_eq!(bound.told(bound.take(&mut state, 0, 7, false)).left, 2);
+        bound.give_back(&mut state, 100);
+        assert_eq!(bound.told(bound.take(&mut state, 0, 7, false)).left, 3, "never more than all");
+    }
+
+    #[test]
     fn a_quota_begins_again_when_its_window_ends() {
         let mut state = 0;
         let mut passes = |at: u64| {

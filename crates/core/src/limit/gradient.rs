@@ -222,6 +222,24 @@ mod tests {
         assert!(answers > 2500.0 * 0.85, "{answers}");
     }
 
+    /// What is usual changes: far slower for good is measured at once, somewhat slower with the next measuring, and quicker is
+    /// believed at once.
+    #[test]
+    fn it_learns_anew_what_is_usual() {
+        // The work before and after, seconds until it must have been learnt.
+        for (before, after, seconds) in [(0.01, 0.05, 15.0), (0.02, 0.05, 75.0), (0.1, 0.02, 15.0)] {
+            let epoch = Instant::now();
+            let mut world = World::new(11, 50, before);
+            world.run(20.0, 25.0 / before, epoch);
+            world.work = after;
+            let capacity = 50.0 / after;
+            world.run(seconds, capacity * 2.0, epoch);
+            let (answers, took) = world.run(20.0, capacity * 2.0, epoch);
+            assert!(answers > capacity * 0.85, "{before} → {after}: {answers} of {capacity}");
+            assert!(took < 4.0, "{before} → {after}: {took} times the work");
+        }
+    }
+
     #[test]
     fn without_pressure_it_stays_where_it_is() {
         let epoch = Instant::now();

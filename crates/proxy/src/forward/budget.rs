@@ -139,6 +139,18 @@ mod tests {
         assert_eq!(drained(&budget, &allowed, at(400)), 0);
     }
 
+    /// 0.29 × 100 is 28.999999999999996.
+    #[test]
+    fn floats_take_no_retry_away() {
+        let start = Instant::now();
+        for percent in 1..=100_u8 {
+            let allowed = RetryBudget { ratio: f64::from(percent) / 100.0, min_per_second: 0.0 };
+            let budget = Budget::new(1, start);
+            (0..100).for_each(|_| budget.deposit(0, start));
+            assert_eq!(drained(&budget, &allowed, start), usize::from(percent));
+        }
+    }
+
     #[test]
     fn a_service_with_little_to_do_gets_some() {
         let start = Instant::now();

@@ -143,22 +143,44 @@ fn shares_are_judged_from_a_minimum_on() {
 }
 
 #[test]
+fn a_slow_trial_opens_it_again_and_what_opened_it_does_not() {
+    let slow = Some(Duration::from_millis(100));
+    let timeout = Duration::from_secs(1);
+    let settings = CircuitBreaker { failure_threshold: None, slow_call: slow, timeout, ..settings() };
+    let mut world = World::new(&settings);
+    (0..20).for_each(|_| assert!(world.ask(200, 101)));
+    assert_eq!(world.phase(), Phase::Open);
+    world.pass(1000);
+    assert!(world.ask(200, 100) && world.ask(200, 101));
+    assert_eq!(world.phase(), Phase::Open);
+    world.pass(1000);
+    assert!(world.ask(200, 100) && world.ask(200, 100));
+    assert_eq!(world.phase(), Phase::Closed);
+    // The twenty are still within the window.
+    assert!(world.ask(200, 101));
+    assert_eq!(world.phase(), Phase::Closed);
+}
+
+#[test]
 fn an_expression_opens_it() {
     let expression = Expression::parse("NetworkErrorRatio() > 0.3 && RequestThreshold() >= 10").unwrap();
     let settings = CircuitBreaker { failure_threshold: None, expression: Some(expression), ..settings() };
-    let mut world = World::new(&settings);
-    for n in 0..200 {
-        world.pass(10);
-        assert!(world.ask(if n % 4 == 0 { 502 } else { 500 }, 1));
+    // No answer, and those that proxies give for it.
+    for status in [0, 502, 504] {
+        let mut world = World::new(&settings);
+        for n in 0..200 {
+            world.pass(10);
+            assert!(world.ask(if n % 4 == 0 { status } else { 500 }, 1));
+        }
+        assert_eq!(world.phase(), Phase::Closed);
+        let mut asked = 0;
+        while world.ask(status, 1) {
+            world.pass(10);
+            asked += 1;
+            assert!(asked < 1000);
+        }
+        assert_eq!(world.phase(), Phase::Open);
     }
-    assert_eq!(world.phase(), Phase::Closed);
-    let mut asked = 0;
-    while world.ask(0, 1) {
-        world.pass(10);
-        asked += 1;
-        assert!(asked < 1000);
-    }
-    assert_eq!(world.phase(), Phase::Open);
 }
 
 #[test]
