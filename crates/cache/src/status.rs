@@ -77,6 +77,11 @@ impl Outcome {
         self.forwarded.is_none()
     }
 
+    /// Was what is stored sent, without the origin having confirmed it?
+    pub fn is_stored(&self) -> bool {
+        matches!(self.word(), "hit" | "stale")
+    }
+
     /// One word for the access log.
     pub fn word(&self) -> &'static str {
         match (self.forwarded, self.origin_status) {

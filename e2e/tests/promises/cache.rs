@@ -271,7 +271,7 @@ async fn stale_if_the_service_fails() {
 [[routes]]
 path = "/*"
 service = "app"
-cache = { stale_if_error = "1h" }
+cache = { stale_if_error = "1h", x_cache = true }
 [services.app]
 endpoints = ["{app}"]
 "#;
@@ -283,7 +283,9 @@ endpoints = ["{app}"]
     let stale = gateway.get("/a").await;
     assert_eq!((stale.status, stale.text().as_str()), (200, "answer 1"));
     assert!(stale.header("cache-status").contains("detail=stale-if-error"), "{:?}", stale.headers);
-    assert_eq!(gateway.get("/b").await.status, 502);
+    assert_eq!(stale.header("x-cache"), "HIT", "as `gateway_cache_hits_total` counts it");
+    let none = gateway.get("/b").await;
+    assert_eq!((none.status, none.header("x-cache")), (502, "MISS"));
 }
 
 /// Stale and refreshed aside: nobody waits.

@@ -44,6 +44,7 @@ pub(crate) fn check(
     check.services();
     check.split_cookies();
     check.stale_fallbacks();
+    check.own_fallbacks();
     check.stores();
     check.unused();
     check.unreachable();

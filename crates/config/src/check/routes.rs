@@ -6,7 +6,7 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     merge::base,
-    model::{Name, Route, Target},
+    model::{Fallback, Instead, Name, Route, Target},
     rule::{Matcher, Rule},
 };
 
@@ -52,6 +52,24 @@ impl Check<'_> {
             let message = "a stale answer comes from the cache, and nothing is cached here";
             let finding = Finding::error(Code::Conflict, message).help("add cache = true");
             self.at(origin, &["fallback", "stale"], false, finding);
+        }
+    }
+
+    /// What failed is no help against its own failure: it would only be asked once more.
+    pub(super) fn own_fallbacks(&mut self) {
+        let same = |fallback: &Option<Fallback>, own: &Name| matches!(fallback, Some(Fallback { instead: Instead::Service(name), .. }) if name == own);
+        let services = self.model.services.values();
+        let services = services.filter(|service| same(&service.policies.fallback, &service.name));
+        let routes = self.model.routes.iter().filter(|route| match &route.target {
+            // What a split chose may well fall back to the route's own service.
+            Target::Service(name) => route.policies.split.is_none() && same(&route.policies.fallback, name),
+            _ => false,
+        });
+        let origins = services.map(|service| &service.origin).chain(routes.map(|route| &route.origin));
+        for origin in origins.collect::<Vec<_>>() {
+            let finding = Finding::error(Code::Conflict, "a service is no fallback for itself")
+                .help("name another one, or write `retry` to ask it again");
+            self.at(origin, &["fallback", "service"], false, finding);
         }
     }
 

@@ -76,5 +76,17 @@ impl Merger<'_> {
             let help = "write `slow_call`: the time from which an answer is slow";
             self.warning(source, &path.key("slow_ratio"), Code::Conflict, message, help);
         }
+        if let Some(least) = written.minimum_requests
+            && written.failure_ratio.is_none()
+            && written.slow_call.is_none()
+        {
+            let message =
+                "`minimum_requests` is for `failure_ratio` and `slow_call`, and does nothing without them";
+            let help = match written.expression {
+                Some(_) => format!("join `RequestThreshold() >= {least} && (…)` in the expression"),
+                None => "write one of the two, or take it away".to_owned(),
+            };
+            self.warning(source, &path.key("minimum_requests"), Code::Conflict, message, help);
+        }
     }
 }

@@ -56,6 +56,11 @@ impl Shared {
                 let help = "name the store where gateways count together: store = \"main\"; or take it away";
                 return Err(Problem::at("allowance", message).help(help));
             }
+            if settings.when_away != WhenAway::Local {
+                let message = "what is counted in memory is never away";
+                let help = "name the store where gateways count together: store = \"main\"; or take it away";
+                return Err(Problem::at("when_away", message).help(help));
+            }
             return Ok(None);
         };
         let Some(store) = around.stores.get(name) else {

@@ -317,6 +317,7 @@ fn settings_are_judged() {
     let untold = json!({"requests_per_second": 1, "headers": false, "partition_secret": "0123456789abcdef"});
     assert_eq!(path(untold), "partition_secret");
     assert_eq!(path(json!({"requests_per_second": 1, "allowance": {}})), "allowance");
+    assert_eq!(path(json!({"requests_per_second": 1, "when_away": "closed"})), "when_away");
     assert_eq!(
         path(json!({"requests_per_second": 1, "limits": [{"requests": 1, "per": "1s"}]})),
         "requests_per_second"

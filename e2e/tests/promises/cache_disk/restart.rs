@@ -155,8 +155,40 @@ async fn stale_from_the_disk_while_the_service_is_away() {
     let two = gateway(&app, folder.path()).await;
     let reply = get(&two, "/a").await;
     assert_eq!((reply.status, reply.text().as_str()), (200, "here"));
-    assert!(reply.header(MEMORY).contains("stale-if-error"), "{:?}", reply.headers);
-    assert!(get(&two, "/b").await.status >= 500);
+    let status = reply.header(MEMORY);
+    assert!(status.contains("fwd=stale;") && status.contains("stale-if-error"), "{status}");
+    let other = get(&two, "/b").await;
+    assert!(other.status >= 500 && other.header(MEMORY).contains("fwd=uri-miss"), "{:?}", other.headers);
+}
+
+/// What is found on the disk and has to be confirmed was no miss: it is told and counted like what memory has.
+#[tokio::test]
+async fn what_is_confirmed_was_found() {
+    let folder = TempDir::new().unwrap();
+    let app = Endpoint::with(|seen| {
+        let reply = Response::builder().header("ETag", "\"1\"");
+        let reply = reply.header("Cache-Control", "max-age=1, stale-if-error=600");
+        match seen.header("if-none-match") {
+            "\"1\"" => reply.status(304).body(full("")).unwrap(),
+            _ => reply.body(full("here")).unwrap(),
+        }
+    })
+    .await;
+    let mut one = gateway(&app, folder.path()).await;
+    get(&one, "/a").await;
+    get(&one, "/b").await;
+    stored(&one, 2).await;
+    end(&mut one, Signal::TERM).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let two = gateway(&app, folder.path()).await;
+    let reply = get(&two, "/a").await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, "here"));
+    assert!(reply.header(MEMORY).contains("fwd=stale; fwd-status=304"), "{:?}", reply.headers);
+    let part = ask(&two, "/b", &[("range", "bytes=-2")]).await;
+    assert!(part.header(MEMORY).contains("fwd=stale"), "{:?}", part.headers);
+    let metrics = two.metrics().await;
+    assert_eq!(metrics.sum("gateway_cache_requests_total", &[("outcome", "revalidated")]), 1.0);
+    assert_eq!(metrics.sum("gateway_cache_requests_total", &[("outcome", "miss")]), 0.0);
 }
 
 /// The same where the configuration allows it rather than the answer: also what is found after a restart.

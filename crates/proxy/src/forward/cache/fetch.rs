@@ -31,7 +31,7 @@ use super::{
     intake::Intake,
     purge,
     shelf::Entry,
-    stage::Stage,
+    stage::{Stage, why_confirmed},
     tiers::Moment,
 };
 use crate::forward::{Way, detached::Detached};
@@ -184,6 +184,7 @@ impl Fetch {
         if verdict == Verdict::Revalidate {
             // Where the service fails, those who ask next find it too.
             flight.has_stale(&entry);
+            self.why = why_confirmed(&entry.object.times, now);
             self.stale = Some(entry);
             return false;
         }
@@ -195,6 +196,7 @@ impl Fetch {
             cache.metrics.refreshed();
             self.flight.flight = Arc::new(Flight::new(self.mark, &cache.stock.flights.baggage));
             self.flight.stale = Some(entry.clone());
+            self.why = Forwarded::Stale;
             self.stale = Some(entry);
         } else if stored {
             cache.tiers.put(&cache.stock, &entry, &vary, &self.moment, Some(&found)).await;

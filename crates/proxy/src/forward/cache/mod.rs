@@ -149,7 +149,7 @@ impl RouteCache {
             answer.fields.append("cache-status", &**out);
         });
         if self.x_cache {
-            answer.fields.set("x-cache", if outcome.is_hit() { "HIT" } else { "MISS" });
+            answer.fields.set("x-cache", if outcome.is_stored() { "HIT" } else { "MISS" });
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use http::StatusCode;
 use portcullis_cache::{
-    Ask, Forwarded, Object, Outcome, Verdict,
+    Ask, Forwarded, Object, Outcome, Times, Verdict,
     date::{self, Seconds},
     directives::Flag,
     judge,
@@ -70,8 +70,7 @@ impl Stage<'_> {
         if asked.has(Flag::OnlyIfCached) {
             return Ok(self.nothing_stored(ticket));
         }
-        let is_fresh = is_valid && !times.always_revalidate && times.ttl(self.now) > 0;
-        let why = if is_fresh { Forwarded::Request } else { Forwarded::Stale };
+        let why = if is_valid { why_confirmed(times, self.now) } else { Forwarded::Stale };
         if self.ask.is_head {
             return self.head(ticket, entry, why).await;
         }
@@ -97,6 +96,7 @@ impl Stage<'_> {
         if only_stored {
             return Ok(self.nothing_stored(ticket));
         }
+        let why = stale.as_ref().map_or(why, |entry| why_confirmed(&entry.object.times, self.now));
         // Answers to HEAD are not stored, and for the sake of a part the whole is not fetched.
         match stale {
             Some(entry) if self.ask.is_head => self.head(ticket, entry, why).await,
@@ -280,7 +280,9 @@ impl Stage<'_> {
         why: Forwarded,
     ) -> Result<Answer, Error> {
         let for_me = |outcome: Outcome| Outcome { collapsed: !began, ..outcome };
-        let stale = stale.or_else(|| seat.flight().stale());
+        let behind = if stale.is_none() { seat.flight().stale() } else { None };
+        let why = behind.as_ref().map_or(why, |entry| why_confirmed(&entry.object.times, self.now));
+        let stale = stale.or(behind);
         if let Some(status) = failure(&landed)
             && let Some(answer) =
                 self.in_need(ticket, stale.as_deref(), status, for_me(Outcome::forwarded(why)))
@@ -324,6 +326,12 @@ impl Stage<'_> {
         }
         Ok(answer)
     }
+}
+
+/// Why the service is asked although there is an answer: that is stale, or the request wants it confirmed.
+pub(super) fn why_confirmed(times: &Times, now: Seconds) -> Forwarded {
+    let is_fresh = !times.always_revalidate && times.ttl(now) > 0;
+    if is_fresh { Forwarded::Request } else { Forwarded::Stale }
 }
 
 /// Did the service fail? With which status, where it answered.
