@@ -8,6 +8,7 @@ use std::{path::Path, sync::Arc, sync::LazyLock};
 use libfuzzer_sys::fuzz_target;
 use portcullis_config::model::Sticky as Settings;
 use portcullis_core::{Answer, Exchange, Flow, Known, Middleware, Request, keep::Keep, middleware::Around};
+use portcullis_fuzz::fields;
 use portcullis_proxy::{
     balance::{Sticky, cookie::cookies},
     pages::accept,
@@ -50,17 +51,7 @@ fuzz_target!(|data: &[u8]| {
     let mut request = Request::new(method);
     request.arrive("/a/b", Some("c=d"));
     request.set_authority("shop.example");
-    for line in text.split(|&byte| byte == b'\n').take(64) {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let (Ok(name), value) = (std::str::from_utf8(&line[..colon]), line[colon + 1..].trim_ascii()) else {
-            continue;
-        };
-        // As they come from the readers of heads.
-        let is_value = value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
-        if portcullis_core::line::is_token(name) && is_value {
-            request.fields.append(name, value);
-        }
-    }
+    request.fields = fields(text.split(|&byte| byte == b'\n').take(64));
     let fields = &request.fields;
     if let Some(index) = accept::choose(fields.known_all(Known::Accept), OFFERS.into_iter()) {
         assert!(index < OFFERS.len());
