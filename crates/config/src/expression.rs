@@ -17,6 +17,8 @@ use crate::rule::RuleError;
 
 /// How deep parentheses and `!` may be nested.
 const DEPTH: usize = 32;
+/// How many measures one may have.
+const MOST: usize = 256;
 
 /// A condition over what was measured of late.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +69,7 @@ impl Expression {
     /// # Errors
     /// The first mistake, with its place.
     pub fn parse(text: &str) -> Result<Expression, RuleError> {
-        let mut parser = Parser { text, at: 0, depth: 0 };
+        let mut parser = Parser { text, at: 0, depth: 0, measures: 0 };
         let expression = parser.or()?;
         parser.space();
         match parser.rest() {
@@ -104,6 +106,7 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    measures: usize,
 }
 
 type Parsed = Result<Expression, RuleError>;
@@ -155,10 +158,11 @@ impl Parser<'_> {
             return Err(self.error(1, "nested too deep", "at most 32 levels"));
         }
         let parsed = if self.eat("!") {
-            self.unary().map(|inner| Expression::Not(Box::new(inner)))
+            // Parentheses are no level of their own here, since it is written with them.
+            let inner = if self.eat("(") { self.inner() } else { self.unary() };
+            inner.map(|inner| Expression::Not(Box::new(inner)))
         } else if self.eat("(") {
-            let inner = self.or()?;
-            self.want(")").map(|()| inner)
+            self.inner()
         } else {
             self.compare()
         };
@@ -166,7 +170,17 @@ impl Parser<'_> {
         parsed
     }
 
+    /// What stands between parentheses, and the second of them.
+    fn inner(&mut self) -> Parsed {
+        let inner = self.or()?;
+        self.want(")").map(|()| inner)
+    }
+
     fn compare(&mut self) -> Parsed {
+        self.measures += 1;
+        if self.measures > MOST {
+            return Err(self.error(1, "too many measures", format!("at most {MOST}")));
+        }
         let measure = self.measure()?;
         let how = self.comparison()?;
         let value = self.number()?;
@@ -258,6 +272,7 @@ impl Parser<'_> {
         let is_number = |c: char| c.is_ascii_digit() || c == '.';
         let length = self.rest().find(|c| !is_number(c)).unwrap_or(self.rest().len());
         let number = self.rest().get(..length).and_then(|text| text.parse::<f64>().ok());
+        let number = number.filter(|number| number.is_finite());
         let number = number.ok_or_else(|| self.error(length.max(1), "a number is missing", "such as 0.3"))?;
         self.at += length;
         Ok(number)
@@ -271,19 +286,25 @@ impl fmt::Display for Measure {
             Measure::ResponseCodeRatio(from, to, of_from, of_to) => {
                 write!(f, "ResponseCodeRatio({from}, {to}, {of_from}, {of_to})")
             }
-            Measure::LatencyAtQuantileMs(quantile) => write!(f, "LatencyAtQuantileMS({quantile:?})"),
+            Measure::LatencyAtQuantileMs(quantile) => write!(f, "LatencyAtQuantileMS({quantile})"),
             Measure::Requests => f.write_str("RequestThreshold()"),
         }
     }
 }
 
+/// With parentheses only where it would mean something else without them, so that it is never nested deeper than what was
+/// read, and can be read again.
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Expression::{And, Compare, Not, Or};
         match self {
-            Expression::And(a, b) => write!(f, "({a} && {b})"),
-            Expression::Or(a, b) => write!(f, "({a} || {b})"),
-            Expression::Not(inner) => write!(f, "!({inner})"),
-            Expression::Compare(what, how, value) => {
+            And(a, b) => {
+                let (a, b) = (Part(a, matches!(**a, Or(..))), Part(b, matches!(**b, And(..) | Or(..))));
+                write!(f, "{a} && {b}")
+            }
+            Or(a, b) => write!(f, "{a} || {}", Part(b, matches!(**b, Or(..)))),
+            Not(inner) => write!(f, "!{}", Part(inner, !matches!(**inner, Not(_)))),
+            Compare(what, how, value) => {
                 let how = match how {
                     Comparison::Greater => ">",
                     Comparison::GreaterOrEqual => ">=",
@@ -295,6 +316,16 @@ impl fmt::Display for Expression {
                 write!(f, "{what} {how} {value}")
             }
         }
+    }
+}
+
+/// A part of an expression, and whether it stands in parentheses.
+struct Part<'a>(&'a Expression, bool);
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Part(part, is_inside) = self;
+        if *is_inside { write!(f, "({part})") } else { write!(f, "{part}") }
     }
 }
 
@@ -319,6 +350,38 @@ mod tests {
         ] {
             let read = Expression::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(Expression::parse(&read.to_string()), Ok(read), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_can_be_read_again() {
+        let one = "RequestThreshold() > 5";
+        for text in [
+            vec![one; 100].join(" && "),
+            vec![one; 100].join("||"),
+            format!("{}{one}", "!".repeat(31)),
+            format!("{}{one}{}", "!(".repeat(31), ")".repeat(31)),
+            format!("{}{one}{}", "(".repeat(31), ")".repeat(31)),
+            format!("{one} && ({one} && !({one} || ({one} || {one}) && {one}))"),
+            "LatencyAtQuantileMS(0.00000001) < 0.0000000001".into(),
+            format!("RequestThreshold() > {}", "9".repeat(300)),
+        ] {
+            let read = Expression::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(Expression::parse(&read.to_string()), Ok(read), "{text}");
+        }
+        let read = Expression::parse(&format!("(({one}) || !({one} && {one})) && !!({one})")).unwrap();
+        assert_eq!(read.to_string(), format!("({one} || !({one} && {one})) && !!({one})"));
+    }
+
+    #[test]
+    fn what_no_one_writes_is_refused() {
+        let one = "RequestThreshold() > 5";
+        for text in [
+            vec![one; 257].join(" && "),
+            format!("{}{one}{}", "(".repeat(32), ")".repeat(32)),
+            format!("RequestThreshold() > {}", "9".repeat(400)),
+        ] {
+            assert!(Expression::parse(&text).is_err(), "{text}");
         }
     }
 
