@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use portcullis_cache::{
     Object,
     date::{self, Seconds},
@@ -215,10 +216,7 @@ impl Core {
 
     fn load(&self, id: Id) -> io::Result<Option<Object>> {
         let (file, length) = open(&id.path(&self.root))?;
-        if self.is_too_large(length) {
-            return Ok(None);
-        }
-        let Some((tail, end)) = Tail::read(&file, length, layout::WHOLE)? else { return Ok(None) };
+        let Some((tail, end)) = self.tail(&file, length, layout::WHOLE)? else { return Ok(None) };
         // Whatever became of the file since it was taken in: only what it was taken in as is used.
         if record_of(&tail, id.stamp, length, 0).id.object != id.object {
             return Ok(None);
@@ -227,9 +225,13 @@ impl Core {
         Ok(body.map(|body| tail.object.with_body(body)))
     }
 
-    /// Is a file of this length larger than any that is written?
-    pub fn is_too_large(&self, length: u64) -> bool {
-        length > layout::longest(self.limits.largest.load(Relaxed))
+    /// Reads the end of a file, as [`Tail::read`] does; `None` also when its body is larger than any that is written.
+    pub fn tail(&self, file: &File, length: u64, first: u64) -> io::Result<Option<(Tail, Bytes)>> {
+        let largest = self.limits.largest.load(Relaxed);
+        if length > layout::longest(largest) {
+            return Ok(None);
+        }
+        Ok(Tail::read(file, length, first)?.filter(|(tail, _)| tail.body <= largest))
     }
 
     /// Writes an answer, unless it was made invalid meanwhile.

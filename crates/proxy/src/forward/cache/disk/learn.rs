@@ -13,7 +13,7 @@ use super::{
     super::far::lifetime,
     files::{Core, open, record_of},
     index::Record,
-    layout::{self, Tail},
+    layout,
     meters::Trouble,
     names::{self, leaf_path},
 };
@@ -49,10 +49,7 @@ impl Core {
     /// What a file says of itself; `None` when it is damaged.
     fn known(&self, path: &Path, stamp: u64, now: Seconds) -> io::Result<Option<Record>> {
         let (file, length) = open(path)?;
-        if self.is_too_large(length) {
-            return Ok(None);
-        }
-        let Some((tail, _)) = Tail::read(&file, length, layout::END)? else { return Ok(None) };
+        let Some((tail, _)) = self.tail(&file, length, layout::END)? else { return Ok(None) };
         let until = lifetime(&tail.object, now).map_or(0, |left| now.saturating_add(left.as_secs()));
         Ok(Some(record_of(&tail, stamp, length, until)))
     }

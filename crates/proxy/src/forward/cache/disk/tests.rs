@@ -200,6 +200,23 @@ async fn what_stands_in_a_file_is_compared() {
     assert_eq!((around.files().len(), disk.filled().errors), (0, 2));
 }
 
+/// To the byte, however small the file is.
+#[tokio::test]
+async fn a_body_that_is_too_large_by_now_is_not_used() {
+    let around = Around::new();
+    let disk = around.disk().await;
+    around.put(&disk, "/a", "", &[b'x'; 100]);
+    around.put(&disk, "/b", "", &[b'x'; 101]);
+    disk.start(&around.settings(SIZE), 100);
+    assert!(find(&disk, "/a", &[]).await.is_some() && find(&disk, "/b", &[]).await.is_none());
+    assert_eq!(around.files().len(), 1);
+    drop(disk);
+    let disk = Disk::new(&"near".into(), around.folder.path(), &around.meters);
+    disk.start(&around.settings(SIZE), 99);
+    until(|| disk.filled().known).await;
+    assert_eq!((find(&disk, "/a", &[]).await, around.files().len()), (None, 0));
+}
+
 #[tokio::test]
 async fn never_more_than_its_size_and_less_after_a_reload() {
     let around = Around::new();
