@@ -79,7 +79,7 @@ pub(super) struct Metered<IO> {
 
 /// Finds frame headers in a stream of bytes.
 #[derive(Debug)]
-struct Frames {
+pub struct Frames {
     /// Bytes to be passed over before the next header.
     skip: usize,
     header: [u8; HEADER],
@@ -96,7 +96,7 @@ struct Frames {
 impl<IO> Metered<IO> {
     /// `streams` may be open at once.
     pub(super) fn new(io: IO, clock: Arc<Clock>, meter: Arc<Meter>, streams: u32) -> Metered<IO> {
-        let frames = Frames::new();
+        let frames = Frames::default();
         let spent = Spent::new(clock.now_ms());
         Metered { io, clock, meter, frames, spent, unserved: UNSERVED + u64::from(streams) }
     }
@@ -120,10 +120,18 @@ impl<IO> Metered<IO> {
     }
 }
 
-impl Frames {
-    fn new() -> Frames {
+impl Default for Frames {
+    /// The stream has not begun.
+    fn default() -> Frames {
         let header = [0; HEADER];
         Frames { skip: PREFACE, header, have: 0, newest: 0, is_new: false, is_last: false, heads: 0 }
+    }
+}
+
+impl Frames {
+    /// Heads that began a stream and have come whole.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// A frame begins that may be (of) a head.
@@ -140,7 +148,8 @@ impl Frames {
         self.is_last = self.is_new && flags & END_HEADERS != 0;
     }
 
-    fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8)) {
+    /// Reads on, and tells the type of each frame that begins.
+    pub fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8)) {
         loop {
             let passed = self.skip.min(bytes.len());
             self.skip -= passed;
@@ -238,7 +247,7 @@ mod tests {
             bytes.extend(frame(*kind, index * 97 % 400));
         }
         for size in [1, 2, 3, 8, 9, 10, 64, bytes.len()] {
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             let mut seen = Vec::new();
             bytes.chunks(size).for_each(|part| frames.scan(part, |kind| seen.push(kind)));
             assert_eq!(seen, kinds, "in pieces of {size}");
@@ -267,7 +276,7 @@ mod tests {
         ];
         let counts = [0, 1, 1, 1, 1, 1, 2, 2, 2, 3];
         for size in [1, 7, 64] {
-            let (mut frames, mut before) = (Frames::new(), 0);
+            let (mut frames, mut before) = (Frames::default(), 0);
             for (part, expected) in parts.iter().zip(counts) {
                 let (last, most) = part.split_last().unwrap();
                 most.chunks(size).for_each(|part| frames.scan(part, |_| {}));

@@ -17,7 +17,7 @@ mod gathered;
 mod head;
 mod inbound;
 mod link;
-mod meter;
+pub mod meter;
 mod outbound;
 pub mod server;
 mod stream;

@@ -12,8 +12,9 @@ use quinn::RecvStream;
 
 use super::{
     code,
-    frames::{Fault, Found, Frames, kind},
+    frames::Frames,
     peer::Peer,
+    scan::{Fault, Found, kind},
     varint,
 };
 

@@ -4,8 +4,9 @@ use http::Method;
 use portcullis_core::{Error, Fields, Kind, Known, Request};
 
 use super::{
-    frames::{self, kind},
+    frames,
     qpack::{self, Section},
+    scan::kind,
 };
 use crate::{
     refused,

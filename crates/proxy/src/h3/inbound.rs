@@ -13,9 +13,10 @@ use portcullis_core::{Error, Fields, Frame, Kind, Known};
 
 use super::{
     code,
-    frames::{Fault, Found, Frames, kind},
+    frames::Frames,
     head,
     peer::Peer,
+    scan::{Fault, Found, kind},
 };
 use crate::{h1::framing, streams::incoming};
 

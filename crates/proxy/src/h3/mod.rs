@@ -10,7 +10,8 @@
 //! server.rs   a connection: accept streams, age, idle, drain      peer.rs      its budgets, its end
 //! control.rs  the client's other streams: settings                stream.rs    a stream: its head, then its turn
 //! frames.rs   frames      head.rs   heads      qpack/  fields     inbound.rs   bodies coming in
-//! varint.rs   integers    code.rs   errors     link.rs the client outbound.rs  bodies going out
+//! scan.rs     finds them  code.rs   errors     link.rs the client outbound.rs  bodies going out
+//! varint.rs   integers
 //! ```
 
 mod code;
@@ -22,6 +23,7 @@ mod link;
 mod outbound;
 mod peer;
 pub mod qpack;
+pub mod scan;
 pub mod server;
 mod stream;
 mod varint;

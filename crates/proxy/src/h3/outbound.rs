@@ -16,11 +16,7 @@ use bytes::Bytes;
 use portcullis_core::Fields;
 use quinn::SendStream;
 
-use super::{
-    code,
-    frames::{self, kind},
-    head,
-};
+use super::{code, frames, head, scan::kind};
 use crate::streams::outgoing::Sink;
 
 /// Ready when the client wants no more of a stream, or has all of it.

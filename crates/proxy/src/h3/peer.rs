@@ -7,7 +7,7 @@ use std::sync::{
 
 use quinn::{Connection, VarInt};
 
-use super::{code, frames::Fault};
+use super::{code, scan::Fault};
 use crate::streams::{
     shared::Shared,
     spent::{Spent, UNSERVED},

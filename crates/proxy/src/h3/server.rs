@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{
     code,
     control::{self, Critical},
-    frames::kind,
     peer::Peer,
+    scan::kind,
     stream, varint,
 };
 use crate::{

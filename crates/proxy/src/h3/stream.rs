@@ -9,12 +9,13 @@ use tokio::time::timeout;
 
 use super::{
     code,
-    frames::{Fault, Found, Frames, kind},
+    frames::Frames,
     head::{self, RequestHead},
     inbound::Inbound,
     link::Link,
     outbound::Outbound,
     peer::Peer,
+    scan::{Fault, Found, kind},
 };
 use crate::{
     runtime::{Listener, Runtime},
