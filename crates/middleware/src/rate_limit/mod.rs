@@ -142,6 +142,18 @@ fn counted(settings: &RateLimit) -> Result<Counted, Problem> {
         let help = "say which header does: answer_cost = { header = \"X-Bytes\", max = 100_000_000 }";
         return Err(Problem::at("unit", "nothing says how many bytes a request costs").help(help));
     }
+    let mosts = [
+        ("cost.max", settings.cost.as_ref().map(|cost| cost.max)),
+        ("answer_cost.max", settings.answer_cost.as_ref().map(|cost| cost.max)),
+    ];
+    for (path, most) in mosts {
+        // What stands there when nobody says anything is made for requests.
+        if let Some(most) = most.filter(|most| settings.unit == Counted::ContentBytes && most.get() <= 1000) {
+            let message = format!("of the bytes of a request, {most} would be counted at most");
+            let help = "say how large one may be: max = 100_000_000";
+            return Err(Problem::at(path, message).help(help));
+        }
+    }
     Ok(settings.unit)
 }
 

@@ -311,6 +311,11 @@ fn settings_are_judged() {
     assert_eq!(path(json!({"requests_per_second": 1, "max_clients": 0})), "max_clients");
     assert_eq!(path(json!({"requests_per_second": 1, "store": "main"})), "store");
     assert_eq!(path(json!({"requests_per_second": 1, "unit": "content-bytes"})), "unit");
+    let mut bytes = json!({"requests_per_second": 1, "unit": "content-bytes", "cost": {"header": "X-Bytes"}});
+    assert_eq!(path(bytes.clone()), "cost.max");
+    bytes["cost"]["max"] = json!(100_000_000);
+    bytes["answer_cost"] = json!({"header": "X-Bytes", "max": 1000});
+    assert_eq!(path(bytes), "answer_cost.max");
     assert_eq!(path(json!({"requests_per_second": 1, "unit": "concurrent-requests"})), "unit");
     assert_eq!(path(json!({"requests_per_second": 1, "problem": "abnormal"})), "problem");
     assert_eq!(path(json!({"requests_per_second": 1, "partition_secret": "short"})), "partition_secret");
