@@ -219,15 +219,26 @@ async fn the_oldest_version_can_be_chosen() {
     }
 }
 
-/// Plaintext on a TLS port is answered or closed, never served.
+/// Plaintext on a TLS port is told what it did wrong, in its own words, and counted; never served. An upload is read on with for
+/// a while, so that the answer is not lost to a reset.
 #[tokio::test]
-async fn plaintext_on_a_tls_port_is_not_served() {
+async fn plaintext_on_a_tls_port_is_told_so() {
     let tls = start("", None).await;
-    let mut client = portcullis_e2e::RawClient::connect(tls.gateway.addr()).await;
-    client.write("GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n").await;
-    let said = client.to_end().await;
-    assert!(!String::from_utf8_lossy(&said).contains("200 OK"));
+    let upload = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{}", "x".repeat(50_000));
+    for request in ["GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n", &upload] {
+        let mut client = portcullis_e2e::RawClient::connect(tls.gateway.addr()).await;
+        client.write(request).await;
+        let said = String::from_utf8(client.to_end().await).unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+        assert!(said.contains("Connection: close\r\n") && said.contains("https://"), "{said}");
+    }
     assert_eq!(tls.endpoint.count(), 0);
+    let labels = [("listener", "web"), ("reason", "plaintext")];
+    assert_eq!(tls.gateway.metrics().await.sum("gateway_tls_handshake_failures_total", &labels), 2.0);
+    // Other bytes get an alert, as TLS has it.
+    let mut client = portcullis_e2e::RawClient::connect(tls.gateway.addr()).await;
+    client.write("\0\0\0\0\0\0\0\0").await;
+    assert!(!client.to_end().await.starts_with(b"HTTP"));
 }
 
 /// The metrics tell when each certificate expires, and count handshakes that fail.

@@ -14,7 +14,7 @@ use std::{
 
 use portcullis_core::{Connection, Protocol, exchange::TlsFacts};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod drain;
+mod plain_on_tls;
 mod prefixed;
 mod proxied;
 pub mod quic;
@@ -241,12 +242,18 @@ async fn connection(
         plaintext(stream, facts, &worker, drain.clone()).await;
         return;
     };
-    let handshake = Box::pin(TlsAcceptor::from(config.clone()).accept(stream));
+    let handshake = Box::pin(handshake(stream, config.clone()));
     let stream = match tokio::time::timeout(listener.settings.timeouts.handshake, handshake).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+        Ok(Err(NoHandshake::Tls(error))) => {
             tracing::debug!(%peer, %error, "TLS handshake failed");
             listener.metrics.handshake_failed("error");
+            return;
+        }
+        Ok(Err(NoHandshake::Plain(stream))) => {
+            listener.metrics.handshake_failed("plaintext");
+            drop(listener);
+            Box::pin(plain_on_tls::answer(stream)).await;
             return;
         }
         Err(_) => {
@@ -266,6 +273,24 @@ async fn connection(
         h1::server::serve_connection(io, worker.clone(), facts(tls, Protocol::Http1), drain).await;
     }
     drop(admitted);
+}
+
+/// Why there is no TLS.
+enum NoHandshake {
+    /// It failed.
+    Tls(io::Error),
+    /// The client speaks HTTP without it.
+    Plain(TcpStream),
+}
+
+async fn handshake(
+    stream: TcpStream,
+    config: Arc<rustls::ServerConfig>,
+) -> Result<TlsStream<TcpStream>, NoHandshake> {
+    if plain_on_tls::is(&stream).await.map_err(NoHandshake::Tls)? {
+        return Err(NoHandshake::Plain(stream));
+    }
+    TlsAcceptor::from(config).accept(stream).await.map_err(NoHandshake::Tls)
 }
 
 /// Plaintext: HTTP/1.1, or HTTP/2 by prior knowledge (RFC 9113 §3.3), which shows in the first bytes.
