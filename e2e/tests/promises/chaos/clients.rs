@@ -180,13 +180,18 @@ impl Asker {
             Err(error) => return judge.unsent("quic", id, &error),
         };
         let asking = async {
+            let mut is_wanted = true;
             for piece in data.iter().flat_map(|data| data.chunks(8_000)) {
-                // Who has answered early stops the rest (RFC 9114 §4.1).
-                if asked.send_data(Bytes::copy_from_slice(piece)).await.is_err() {
+                // Who has answered early stops the rest (RFC 9114 §4.1). Then there is nothing to finish either: the client
+                // would end its connection over the frame that was stopped in its middle.
+                is_wanted = asked.send_data(Bytes::copy_from_slice(piece)).await.is_ok();
+                if !is_wanted {
                     break;
                 }
             }
-            let _ = asked.finish().await;
+            if is_wanted {
+                let _ = asked.finish().await;
+            }
             match h3::head(&mut asked).await {
                 Err(error) => judge.headless("quic", id, true, &error),
                 Ok(head) => match h3::rest(&mut asked, head).await {
