@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -167,12 +167,12 @@ impl Link {
 /// Connects, watches, connects again, for as long as anybody holds the link.
 async fn keep(shared: Arc<Shared>, told: watch::Sender<State>, trouble: Arc<Trouble>) {
     let mut pause = SHORTEST;
-    let mut news = News::default();
+    let mut news = News { shared: &shared, is_down: false };
     loop {
         let began = Instant::now();
         let end = match connect(&shared).await {
             Ok((live, driver)) => {
-                news.up(&shared);
+                news.up();
                 trouble.slow.store(0, Relaxed);
                 // What was said of the last connection says nothing of this one.
                 std::pin::pin!(trouble.too_slow.notified()).enable();
@@ -193,7 +193,7 @@ async fn keep(shared: Arc<Shared>, told: watch::Sender<State>, trouble: Arc<Trou
         };
         let _ = told.send_replace(State::Down);
         shared.meters.lost.inc();
-        news.down(&shared, &end);
+        news.down(&end);
         // Many gateways that lost the same server shall not come back all at once.
         let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         tokio::select! {
@@ -225,30 +225,83 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// What was said in the log of this link: not every attempt is news.
-#[derive(Default)]
-struct News {
-    down: bool,
+/// Which of a store's links are down, and when that was told: all of them go down with the server, which is one piece of news.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    links: u32,
     told: Option<Instant>,
 }
 
-impl News {
-    fn up(&mut self, shared: &Shared) {
-        if std::mem::take(&mut self.down) {
-            tracing::info!(store = &*shared.name, "the store answers again");
+impl Outage {
+    /// A link is down: since just now, or still. Is that news?
+    pub fn down(&mut self, just_now: bool, now: Instant) -> bool {
+        self.links += u32::from(just_now);
+        let is_news = self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_AGAIN);
+        if is_news {
+            self.told = Some(now);
         }
-        self.told = None;
+        is_news
     }
 
-    fn down(&mut self, shared: &Shared, problem: &str) {
-        self.down = true;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-            self.told = Some(Instant::now());
-            tracing::warn!(
-                store = &*shared.name,
-                problem,
-                "the store does not answer; requests go on without it"
-            );
+    /// A link that was down is not any longer. Is it the last one?
+    pub fn up(&mut self) -> bool {
+        self.links = self.links.saturating_sub(1);
+        if self.links == 0 {
+            self.told = None;
         }
+        self.links == 0
+    }
+}
+
+/// What one link has to say.
+struct News<'a> {
+    shared: &'a Shared,
+    is_down: bool,
+}
+
+impl News<'_> {
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.shared.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn up(&mut self) {
+        if std::mem::take(&mut self.is_down) && self.outage().up() {
+            tracing::info!(store = &*self.shared.name, "the store answers again");
+        }
+    }
+
+    fn down(&mut self, problem: &str) {
+        let just_now = !std::mem::replace(&mut self.is_down, true);
+        if self.outage().down(just_now, Instant::now()) {
+            let store = &*self.shared.name;
+            tracing::warn!(store, problem, "the store does not answer; requests go on without it");
+        }
+    }
+}
+
+impl Drop for News<'_> {
+    fn drop(&mut self) {
+        if self.is_down {
+            // Nobody wants this link any longer, so nobody waits for it to come back.
+            self.outage().up();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many links a server takes down with it, that is told once, and once a minute from then on.
+    #[test]
+    fn an_outage_is_told_once() {
+        let (mut outage, start) = (Outage::default(), Instant::now());
+        let told: Vec<bool> = (0..17).map(|_| outage.down(true, start)).collect();
+        assert_eq!(told.iter().filter(|told| **told).count(), 1);
+        assert!(!outage.down(false, start + Duration::from_secs(59)));
+        assert!(outage.down(false, start + Duration::from_secs(60)));
+        let up: Vec<bool> = (0..17).map(|_| outage.up()).collect();
+        assert_eq!(up.iter().position(|last| *last), Some(16));
+        assert!(outage.down(true, start + Duration::from_secs(61)), "the next one is news");
     }
 }

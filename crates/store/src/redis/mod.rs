@@ -22,7 +22,7 @@ use crate::{
     Around,
     meters::{Operation, StoreMeters},
 };
-use link::{Link, Live};
+use link::{Link, Live, Outage};
 use scripts::Known;
 
 mod blobs;
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     settings: RedisStore,
     tls: Option<Arc<ClientConfig>>,
     meters: StoreMeters,
+    /// What the log was told of its links.
+    outage: Mutex<Outage>,
 }
 
 /// What a connection is for. A large value on its way must not hold up those who count.
@@ -79,6 +81,7 @@ impl Redis {
                 settings: settings.clone(),
                 tls,
                 meters: StoreMeters::new(name, around.meters),
+                outage: Mutex::default(),
             }),
             links: Mutex::default(),
         };
