@@ -233,7 +233,8 @@ async fn decides_again(gateway: &Gateway) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_dies_and_comes_back_costs_no_request() {
     let (endpoint, mut redis) = (Endpoint::named("a").await, Redis::start().await);
-    let limit = "requests_per_second = 300\nkey = \"all\"\nstore = \"main\"";
+    // Far below what the load asks for on a machine that has much else to do.
+    let limit = "requests_per_second = 40\nkey = \"all\"\nstore = \"main\"";
     let gateway = limited(&endpoint, &redis.url(), limit).await;
     let load = Load::on(&[&gateway], 6);
     for _ in 0..2 {
@@ -247,7 +248,7 @@ async fn a_redis_that_dies_and_comes_back_costs_no_request() {
     decides_again(&gateway).await;
     let statuses = load.end().await;
     only_decisions(&statuses);
-    assert!(statuses[&200] > 300 && statuses.contains_key(&429), "{statuses:?}");
+    assert!(statuses[&200] > 40 && statuses.contains_key(&429), "{statuses:?}");
     gateway.says("the store does not answer").await;
     gateway.says("the store answers again").await;
 }
