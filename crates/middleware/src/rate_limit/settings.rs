@@ -6,7 +6,7 @@ use portcullis_config::scalar;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, MapAccess, SeqAccess, Visitor},
 };
 
 use super::calendar::Unit;
@@ -241,16 +241,16 @@ impl<'de> Deserialize<'de> for Keys {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Keys, E> {
-                KeyPart::deserialize(de::value::StrDeserializer::new(text)).map(|part| Keys(vec![part]))
+                plain(text).map(|part| Keys(vec![part]))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Keys, A::Error> {
-                KeyPart::deserialize(MapAccessDeserializer::new(map)).map(|part| Keys(vec![part]))
+                named(map).map(|part| Keys(vec![part]))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Keys, A::Error> {
                 let mut parts = Vec::new();
-                while let Some(part) = list.next_element()? {
+                while let Some(Part(part)) = list.next_element()? {
                     parts.push(part);
                 }
                 if parts.is_empty() {
@@ -261,6 +261,59 @@ impl<'de> Deserialize<'de> for Keys {
         }
         deserializer.deserialize_any(OneOrMany)
     }
+}
+
+/// One of a list.
+struct Part(KeyPart);
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Part, D::Error> {
+        struct One;
+        impl<'de> Visitor<'de> for One {
+            type Value = Part;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`client`, `{ header = \"…\" }` or another key")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Part, E> {
+                plain(text).map(Part)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Part, A::Error> {
+                named(map).map(Part)
+            }
+        }
+        deserializer.deserialize_any(One)
+    }
+}
+
+/// A part that says it all: `client`.
+fn plain<E: de::Error>(text: &str) -> Result<KeyPart, E> {
+    if matches!(text, "header" | "cookie" | "parameter") {
+        return Err(E::custom(format!("which {text} is not said; write {{ {text} = \"…\" }}")));
+    }
+    KeyPart::deserialize(de::value::StrDeserializer::new(text))
+}
+
+/// A part that has a name: `{ header = "X-Api-Key" }`.
+fn named<'de, A: MapAccess<'de>>(mut map: A) -> Result<KeyPart, A::Error> {
+    let Some(kind) = map.next_key::<String>()? else {
+        let message =
+            "what counts is missing; write { header = \"…\" }, { cookie = \"…\" } or { parameter = \"…\" }";
+        return Err(de::Error::custom(message));
+    };
+    let part = match kind.as_str() {
+        "header" => KeyPart::Header(map.next_value()?),
+        "cookie" => KeyPart::Cookie(map.next_value()?),
+        "parameter" => KeyPart::Parameter(map.next_value()?),
+        other => return Err(de::Error::unknown_variant(other, &["header", "cookie", "parameter"])),
+    };
+    if map.next_key::<de::IgnoredAny>()?.is_some() {
+        let message = "one table for several; write a list for each combination: [{ header = \"…\" }, { cookie = \"…\" }]";
+        return Err(de::Error::custom(message));
+    }
+    Ok(part)
 }
 
 impl JsonSchema for Keys {
