@@ -62,7 +62,8 @@ fn patience(entry: &Entry) -> Duration {
 /// Writes down where an entry and what came of it differ.
 fn judge(entry: &Entry, outcome: &Outcome, recorder: &Recorder, wrong: &mut String) {
     let expected = entry.expected(recorder.addr());
-    if outcome.answer != entry.answer || !expected.is(&outcome.forwarded) {
+    let is_as_expected = expected.is(&outcome.forwarded) || is_begun(entry, &outcome.forwarded);
+    if outcome.answer != entry.answer || !is_as_expected {
         let _ = writeln!(
             wrong,
             "{} ({})\n  answer    {}\n  instead   {}\n  forwarded {}\n  instead   {}\n",
@@ -74,6 +75,13 @@ fn judge(entry: &Entry, outcome: &Outcome, recorder: &Recorder, wrong: &mut Stri
             expected,
         );
     }
+}
+
+/// What comes before broken trailers may have been forwarded when they come in a packet of their own; then the endpoint never
+/// sees the end.
+fn is_begun(entry: &Entry, forwarded: &[u8]) -> bool {
+    let has = |part: &[u8]| forwarded.windows(part.len()).any(|window| window == part);
+    entry.name.starts_with("h3-trailers-") && has(b"\r\ntransfer-encoding: chunked\r\n") && !has(b"\r\n0\r\n")
 }
 
 /// However its bytes are cut, a request is read in one way.
