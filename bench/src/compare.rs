@@ -123,6 +123,26 @@ pub fn run(options: &Options) -> Result<()> {
     let scenarios = chosen(options)?;
     // Looked at first: a run of an hour must not end with a file that cannot be written.
     let document = options.markdown.as_deref().map(Document::open).transpose()?;
+    let results = match &options.from {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            report::parse(&text).with_context(|| path.display().to_string())?
+        }
+        None => measure(options, &scenarios)?,
+    };
+    let text = report::markdown(&results);
+    println!("{text}");
+    if let Some(document) = document {
+        document.write(&results)?;
+    }
+    if let Some(path) = &options.json {
+        fs::write(path, report::json(&results)).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// In a folder that is gone afterwards, unless it is to be kept.
+fn measure(options: &Options, scenarios: &[&'static Scenario]) -> Result<Results> {
     let scratch = tempfile::Builder::new().prefix("portcullis-bench-").tempdir()?;
     let dir: PathBuf = match &options.keep {
         Some(dir) => {
@@ -133,16 +153,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     // nginx started by root gives its workers to another user, who must be able to enter.
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
-    let results = compare(options, &scenarios, dir)?;
-    let text = report::markdown(&results);
-    println!("{text}");
-    if let Some(document) = document {
-        document.write(&results)?;
-    }
-    if let Some(path) = &options.json {
-        fs::write(path, report::json(&results)).with_context(|| path.display().to_string())?;
-    }
-    Ok(())
+    compare(options, scenarios, dir)
 }
 
 /// Every scenario with one worker first, then those that scale with more.

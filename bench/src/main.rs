@@ -121,6 +121,9 @@ pub struct Options {
     /// Writes every single run to this file.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Measures nothing: draws the report again from a file that --json wrote.
+    #[arg(long, conflicts_with = "json")]
+    pub from: Option<PathBuf>,
     /// Lists the scenarios and leaves.
     #[arg(long)]
     pub list: bool,

@@ -5,7 +5,7 @@ mod targets;
 
 use std::fmt::Write;
 
-pub use json::json;
+pub use json::{json, parse};
 
 use crate::{
     compare::{Entry, Outcome, Results, Run},
