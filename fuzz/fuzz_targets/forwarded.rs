@@ -16,8 +16,9 @@ fuzz_target!(|data: &[u8]| {
     let Some((&choice, text)) = data.split_first() else { return };
     let (trusted, odd_names) = (choice & 1 != 0, choice & 2 != 0);
     let mut request = Request::new(http::Method::GET);
-    request.set_authority("shop.example:8080");
     request.fields = fields(text.split(|&byte| byte == b'\n').take(64));
+    // Its text lies among that of the fields.
+    request.set_authority("shop.example:8080");
     let connection = Connection {
         peer: SocketAddr::from(([10, 0, 0, 1], 5000)),
         peer_text: "10.0.0.1".into(),
