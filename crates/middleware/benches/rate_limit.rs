@@ -8,6 +8,10 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use divan::{Bencher, black_box, counter::ItemsCount};
 use portcullis_core::{Exchange, Request, keep::Keep, middleware::Around};
 
+/// The binary's. Where its tables lie, and on how large pages, decides how long a request waits for memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const MANY: u32 = 1_000_000;
 const FEW: u32 = 1000;
 /// Requests of one sample: few, so that most samples have the processor for themselves.

@@ -57,7 +57,10 @@ impl Check<'_> {
 
     /// What failed is no help against its own failure: it would only be asked once more.
     pub(super) fn own_fallbacks(&mut self) {
-        let same = |fallback: &Option<Fallback>, own: &Name| matches!(fallback, Some(Fallback { instead: Instead::Service(name), .. }) if name == own);
+        let same = |fallback: &Option<Fallback>, own: &Name| {
+            let instead = fallback.as_ref().map(|fallback| &fallback.instead);
+            matches!(instead, Some(Instead::Service(name)) if name == own)
+        };
         let services = self.model.services.values();
         let services = services.filter(|service| same(&service.policies.fallback, &service.name));
         let routes = self.model.routes.iter().filter(|route| match &route.target {
