@@ -160,9 +160,19 @@ impl Pools {
     /// An HTTP/2 connection with room for one more stream.
     pub fn take_h2(&self, worker: usize, client: Option<&Arc<Connection>>) -> Option<Arc<H2Client>> {
         let mut shard = self.shard(worker);
-        shard.h2.retain(|(conn, ..)| conn.is_usable());
-        let found = shard.h2.iter().find(|(conn, whose, _)| is_for(whose, client) && conn.has_room());
-        found.map(|(conn, ..)| conn.clone())
+        let mut at = 0;
+        // Whether one is usable is asked of the one alone that would be used: it costs a lock and a look at the clock. Those
+        // that are not and stand behind it go with the next sweep.
+        loop {
+            let (conn, whose, _) = shard.h2.get(at)?;
+            if !is_for(whose, client) || !conn.has_room() {
+                at += 1;
+            } else if conn.is_usable() {
+                return Some(conn.clone());
+            } else {
+                shard.h2.remove(at);
+            }
+        }
     }
 
     /// Keeps an HTTP/2 connection.

@@ -113,7 +113,9 @@ impl H2Client {
 
     /// Are there fewer streams under way than the endpoint and we allow?
     pub fn has_room(&self) -> bool {
-        self.streams() < self.sender.current_max_send_streams().min(ENDPOINT_STREAMS)
+        let streams = self.streams();
+        // What the endpoint allows stands behind a lock.
+        streams < ENDPOINT_STREAMS && streams < self.sender.current_max_send_streams()
     }
 
     /// Streams under way.
