@@ -137,18 +137,20 @@ impl MiddlewareKind for RateLimit {
 
 /// What is counted; that cannot be bytes where nothing says how many.
 fn counted(settings: &RateLimit) -> Result<Counted, Problem> {
-    let costs = settings.cost.is_some() || settings.answer_cost.is_some();
-    if settings.unit == Counted::ContentBytes && !costs {
-        let help = "say which header does: answer_cost = { header = \"X-Bytes\", max = 100_000_000 }";
-        return Err(Problem::at("unit", "nothing says how many bytes a request costs").help(help));
+    if settings.unit == Counted::Requests {
+        return Ok(Counted::Requests);
     }
     let mosts = [
         ("cost.max", settings.cost.as_ref().map(|cost| cost.max)),
         ("answer_cost.max", settings.answer_cost.as_ref().map(|cost| cost.max)),
     ];
+    if mosts.iter().all(|(_, most)| most.is_none()) {
+        let help = "say which header does: answer_cost = { header = \"X-Bytes\", max = 100_000_000 }";
+        return Err(Problem::at("unit", "nothing says how many bytes a request costs").help(help));
+    }
     for (path, most) in mosts {
         // What stands there when nobody says anything is made for requests.
-        if let Some(most) = most.filter(|most| settings.unit == Counted::ContentBytes && most.get() <= 1000) {
+        if let Some(most) = most.filter(|most| *most <= settings::much()) {
             let message = format!("of the bytes of a request, {most} would be counted at most");
             let help = "say how large one may be: max = 100_000_000";
             return Err(Problem::at(path, message).help(help));

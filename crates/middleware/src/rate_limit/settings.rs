@@ -217,7 +217,8 @@ fn many_clients() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(99_999)
 }
 
-fn much() -> NonZeroU32 {
+/// The most that a request costs where nobody says how much.
+pub(super) fn much() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(999)
 }
 
