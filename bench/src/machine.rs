@@ -2,17 +2,17 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it matters here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Model name of the processor.
     pub cpu: String,
     /// Cores that programs see.
     pub cores: usize,
     /// Whether these are a hypervisor's.
+    #[serde(rename = "virtual")]
     pub virtual_machine: bool,
     /// Memory, GiB.
     pub memory_gib: f64,
@@ -51,35 +51,6 @@ impl Machine {
             // `h2load nghttp2/1.52.0`
             h2load: said("h2load", &["--version"]).rsplit('/').next().unwrap_or("unknown").to_owned(),
         }
-    }
-
-    /// For the raw data.
-    pub fn json(&self) -> Value {
-        json!({
-            "cpu": self.cpu, "cores": self.cores, "virtual": self.virtual_machine, "memory_gib": self.memory_gib,
-            "kernel": self.kernel, "date": self.date, "commit": self.commit, "wrk": self.wrk,
-            "h2load": self.h2load,
-        })
-    }
-
-    /// What [`json`](Self::json) made.
-    ///
-    /// # Errors
-    /// Something is missing.
-    pub fn parse(of: &Value) -> Result<Machine> {
-        let get = |name: &str| of.get(name).with_context(|| format!("no `machine.{name}`"));
-        let text = |name: &str| get(name).map(|value| value.as_str().unwrap_or_default().to_owned());
-        Ok(Machine {
-            cpu: text("cpu")?,
-            cores: get("cores")?.as_u64().unwrap_or_default() as usize,
-            virtual_machine: get("virtual")?.as_bool().unwrap_or_default(),
-            memory_gib: get("memory_gib")?.as_f64().unwrap_or_default(),
-            kernel: text("kernel")?,
-            date: text("date")?,
-            commit: text("commit")?,
-            wrk: text("wrk")?,
-            h2load: text("h2load")?,
-        })
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Load {
 /// What went wrong in a run. An answer is wrong from status 400 on; others than 200 below that are found by the check
 /// before the runs and by the bytes received. A handshake that was to be resumed and was not (or the other way round)
 /// counts as one too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Errors {
     /// Connections not opened.
     pub connect: u64,

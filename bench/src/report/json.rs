@@ -1,11 +1,12 @@
 //! Every single run as JSON, and what was checked before them; and back again, so that a report can be drawn anew.
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::{
     compare::{Entry, Outcome, Results, Run},
-    load::{Errors, Load},
+    load::Load,
     machine::Machine,
     peers::{PEERS, Peer},
     scenario::SCENARIOS,
@@ -37,7 +38,7 @@ pub fn json(results: &Results) -> String {
         })
         .collect();
     let all = json!({
-        "machine": results.machine.json(),
+        "machine": results.machine,
         "seconds": results.seconds,
         "rounds": results.rounds,
         "proxies": entries,
@@ -47,7 +48,7 @@ pub fn json(results: &Results) -> String {
 }
 
 fn raw(run: &Run) -> Value {
-    let (l, e) = (&run.load, &run.load.errors);
+    let l = &run.load;
     json!({
         "requests": l.requests,
         "seconds": l.seconds,
@@ -65,9 +66,7 @@ fn raw(run: &Run) -> Value {
         "endpoint_connections_opened": run.opened,
         "noise_proxy_cores": run.noise_proxy,
         "noise_load_cores": run.noise_load,
-        "errors": {
-            "connect": e.connect, "read": e.read, "write": e.write, "timeout": e.timeout, "status": e.status,
-        },
+        "errors": l.errors,
     })
 }
 
@@ -80,7 +79,7 @@ pub fn parse(text: &str) -> Result<Results> {
     let entries: Vec<Entry> = list(&all, "proxies")?.iter().map(entry).collect::<Result<_>>()?;
     let outcomes =
         list(&all, "scenarios")?.iter().map(|each| outcome(each, &entries)).collect::<Result<_>>()?;
-    let machine = Machine::parse(all.get("machine").context("no `machine`")?)?;
+    let machine = part::<Machine>(&all, "machine")?;
     Ok(Results {
         machine,
         entries,
@@ -129,15 +128,7 @@ fn outcome(of: &Value, entries: &[Entry]) -> Result<Outcome> {
 }
 
 fn run(of: &Value) -> Result<Run> {
-    let errors = of.get("errors").context("no `errors`")?;
-    let count = |name| number(errors, name).map(|number| number as u64);
-    let errors = Errors {
-        connect: count("connect")?,
-        read: count("read")?,
-        write: count("write")?,
-        timeout: count("timeout")?,
-        status: count("status")?,
-    };
+    let errors = part(of, "errors")?;
     let of = |name| number(of, name);
     let load = Load {
         requests: of("requests")? as u64,
@@ -159,6 +150,12 @@ fn run(of: &Value) -> Result<Run> {
         noise_proxy: of("noise_proxy_cores")?,
         noise_load: of("noise_load_cores")?,
     })
+}
+
+/// What is written as it is.
+fn part<T: DeserializeOwned>(of: &Value, name: &str) -> Result<T> {
+    T::deserialize(of.get(name).with_context(|| format!("no `{name}`"))?)
+        .with_context(|| format!("in `{name}`"))
 }
 
 fn number(of: &Value, name: &str) -> Result<f64> {
