@@ -23,6 +23,7 @@ pub mod raw;
 pub mod recorder;
 pub mod redis;
 pub mod script;
+pub mod token;
 pub mod wait;
 pub mod websocket;
 

@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     let status = StatusCode::from_u16(200 + u16::from(status)).expect("three digits");
     let received =
         Received { status, fields: &answer, length: Some(100), asked: now - u64::from(asked), now };
-    let Ok(admitted) = admit(&policy, &request, &received) else { return };
+    let Ok(admitted) = admit(&policy, &request, None, &received) else { return };
     let body = [Bytes::from_static(&[b'x'; 60]), Bytes::from_static(&[b'y'; 40])];
     let mut variant = Vec::new();
     vary::write_variant(&admitted.vary, &request.fields, &mut variant);

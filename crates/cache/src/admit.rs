@@ -1,7 +1,7 @@
 //! May an answer be stored, and for how long (RFC 9111 §3, §4.2)?
 
 use http::StatusCode;
-use portcullis_core::{Fields, Known, Request};
+use portcullis_core::{Fields, Known, Request, exchange::Identity};
 
 use crate::{
     Policy,
@@ -86,11 +86,16 @@ pub struct Received<'a> {
     pub now: Seconds,
 }
 
-/// Judges an answer.
+/// Judges an answer to a request of a client who is known by this identity, if by any.
 ///
 /// # Errors
 /// Why it may not be stored.
-pub fn admit(policy: &Policy, request: &Request, answer: &Received<'_>) -> Result<Admission, Refusal> {
+pub fn admit(
+    policy: &Policy,
+    request: &Request,
+    identity: Option<&Identity>,
+    answer: &Received<'_>,
+) -> Result<Admission, Refusal> {
     let fields = answer.fields;
     let targeted = targeted::of(fields, &policy.targeted);
     let is_targeted = targeted.is_some();
@@ -118,7 +123,7 @@ pub fn admit(policy: &Policy, request: &Request, answer: &Received<'_>) -> Resul
         return Err(Refusal::SetCookie);
     }
     let shared = said.has(Flag::Public) || said.has(Flag::MustRevalidate) || said.s_maxage.is_said();
-    if request.fields.has(Known::Authorization) && !shared && !policy.key.identity {
+    if request.fields.has(Known::Authorization) && !shared && !policy.key.tell_apart(identity) {
         return Err(Refusal::Authorization);
     }
     if answer.length.is_some_and(|length| length > policy.max_object) {

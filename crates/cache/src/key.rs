@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use portcullis_core::{Exchange, Known};
+use portcullis_core::{Exchange, Known, cookie::cookies};
 
 use crate::policy::{KeyParts, QueryParts};
 
@@ -83,11 +83,12 @@ fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
     }
     for name in &parts.cookies {
         out.extend_from_slice(b"\n$");
-        let all = fields.known_all(Known::Cookie).flat_map(|line| line.split(|&byte| byte == b';'));
-        for pair in all.map(<[u8]>::trim_ascii) {
-            if let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
-                write_part(out, b'=', value);
-            }
+        cookies(fields, name.as_bytes()).for_each(|value| write_part(out, b'=', value));
+    }
+    for name in &parts.claims {
+        out.extend_from_slice(b"\n&");
+        if let Some(value) = x.identity().and_then(|identity| identity.claim(name)) {
+            write_part(out, b'=', value.as_bytes());
         }
     }
 }

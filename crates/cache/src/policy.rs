@@ -1,5 +1,7 @@
 //! What a route's configuration says beside what the origin says.
 
+use portcullis_core::exchange::Identity;
+
 use crate::pattern::Pattern;
 
 /// The policy of one route (or of one service).
@@ -48,10 +50,20 @@ pub struct KeyParts {
     pub headers: Vec<Box<str>>,
     /// Cookies.
     pub cookies: Vec<Box<str>>,
+    /// What is known of an authenticated client, by name.
+    pub claims: Vec<Box<str>>,
     /// Which parameters of the query count.
     pub query: QueryParts,
     /// The service that answers, where a route has several: what one says is not what another would.
     pub service: Option<std::sync::Arc<str>>,
+}
+
+impl KeyParts {
+    /// Has who sends this request answers of his own, so that what credentials led to may be kept for him?
+    pub fn tell_apart(&self, identity: Option<&Identity>) -> bool {
+        let known = |name: &str| identity.is_some_and(|identity| identity.claim_value(name).is_some());
+        self.identity || (!self.claims.is_empty() && self.claims.iter().all(|name| known(name)))
+    }
 }
 
 /// Which parameters of the query count.

@@ -111,6 +111,7 @@ pub fn mapping(kind: Kind) -> Mapping {
     const INTERNAL: u8 = 13;
     const UNAVAILABLE: u8 = 14;
     const CANCELLED: u8 = 1;
+    const UNAUTHENTICATED: u8 = 16;
     let (status, title, slug, proxy_status, grpc) = match kind {
         BadRequest => (400, "Bad request", "bad-request", "http_request_error", INVALID_ARGUMENT),
         BadPath => (400, "Bad request path", "bad-path", "http_request_error", INVALID_ARGUMENT),
@@ -135,6 +136,9 @@ pub fn mapping(kind: Kind) -> Mapping {
         NoRoute => (404, "No route", "no-route", "destination_not_found", UNIMPLEMENTED),
         MethodNotAllowed => {
             (405, "Method not allowed", "method-not-allowed", "http_request_error", UNIMPLEMENTED)
+        }
+        Unauthenticated => {
+            (401, "Authentication required", "unauthenticated", "http_request_denied", UNAUTHENTICATED)
         }
         Denied => (403, "Denied", "denied", "http_request_denied", PERMISSION_DENIED),
         RateLimited => (429, "Too many requests", "rate-limited", "http_request_denied", RESOURCE_EXHAUSTED),

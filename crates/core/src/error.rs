@@ -57,6 +57,8 @@ pub enum Kind {
     NoRoute,
     /// A route takes this path, but not this method.
     MethodNotAllowed,
+    /// Nobody vouches for the client: credentials are missing, or not good.
+    Unauthenticated,
     /// A policy refused it (an address list, for instance).
     Denied,
     /// Too many requests.
@@ -177,6 +179,7 @@ impl Kind {
             LengthRequired,
             NoRoute,
             MethodNotAllowed,
+            Unauthenticated,
             Denied,
             RateLimited,
             Misdirected,
@@ -218,10 +221,9 @@ impl Kind {
         use Kind::*;
         match self {
             BadRequest | BadPath | HeadersTooLarge | UriTooLong | BodyTooLarge | RequestTimeout
-            | ClientGone | LengthRequired | NoRoute | MethodNotAllowed | Denied | RateLimited
-            | Misdirected | ExpectationFailed | TooEarly | NotImplemented | VersionNotSupported | Loop => {
-                Fault::Client
-            }
+            | ClientGone | LengthRequired | NoRoute | MethodNotAllowed | Unauthenticated | Denied
+            | RateLimited | Misdirected | ExpectationFailed | TooEarly | NotImplemented
+            | VersionNotSupported | Loop => Fault::Client,
             NoEndpoints
             | NoHealthyEndpoints
             | DnsError

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use http::StatusCode;
+use serde_json::{Map, Value};
 
 use crate::{BoxFuture, Error, Fields, Request};
 
@@ -35,6 +37,8 @@ pub struct Exchange {
     /// The `X-Request-Id` that an untrusted peer sent: taken out of the fields, for a middleware that wants it all the
     /// same.
     pub claimed_id: Option<Box<str>>,
+    /// Who the client is; see [`Exchange::identify`].
+    identity: Option<Arc<Identity>>,
     /// What middlewares remember between request and answer; see [`Exchange::remember`].
     slots: Vec<Box<dyn Any + Send>>,
 }
@@ -82,6 +86,34 @@ pub struct Identity {
     pub subject: Box<str>,
     /// How that was found out: the kind of the middleware.
     pub by: &'static str,
+    /// What else whoever vouches for it says: the claims of a token, by name.
+    pub claims: Map<String, Value>,
+}
+
+impl Identity {
+    /// A claim as text: strings as they are, numbers and the like as in JSON. `realm.tenant` is found inside of `realm`,
+    /// unless a claim has that whole name. `None` where it is not said, or said to be nothing.
+    pub fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.claim_value(name)? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            other => Some(Cow::Owned(other.to_string())),
+        }
+    }
+
+    /// A claim as it was said, by the same names as [`Identity::claim`].
+    pub fn claim_value(&self, name: &str) -> Option<&Value> {
+        inside(&self.claims, name).filter(|value| !value.is_null())
+    }
+}
+
+/// What has this name, or that of a table and, behind a dot, that of something inside.
+fn inside<'a>(table: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    table.get(name).or_else(|| {
+        name.match_indices('.').find_map(|(at, _)| {
+            let inner = table.get(name.get(..at)?)?.as_object()?;
+            inside(inner, name.get(at + 1..)?)
+        })
+    })
 }
 
 /// What a refused request has violated, for the body of the answer.
@@ -156,6 +188,7 @@ impl Exchange {
             parameters: Vec::new(),
             id: None,
             claimed_id: None,
+            identity: None,
             slots: Vec::new(),
         }
     }
@@ -174,6 +207,7 @@ impl Exchange {
             parameters: self.parameters.clone(),
             id: self.id.clone(),
             claimed_id: self.claimed_id.clone(),
+            identity: self.identity.clone(),
             slots: Vec::new(),
         }
     }
@@ -191,12 +225,12 @@ impl Exchange {
 
     /// Who the client is, as a middleware that checked has found. Later middlewares count and decide by it.
     pub fn identify(&mut self, identity: Identity) {
-        self.remember(identity);
+        self.identity = Some(Arc::new(identity));
     }
 
     /// Who the client is, if a middleware has found out.
     pub fn identity(&self) -> Option<&Identity> {
-        self.recall()
+        self.identity.as_deref()
     }
 
     /// The value of this type, for changing it, if one was remembered.
@@ -231,4 +265,39 @@ impl Exchange {
 fn empty() -> Arc<str> {
     thread_local!(static EMPTY: Arc<str> = Arc::from(""));
     EMPTY.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_are_found_by_their_whole_name_or_inside_of_tables() {
+        let claims = json!({
+            "sub": "ana", "level": 7, "admin": true, "nothing": null, "roles": ["a", "b"],
+            "realm": { "tenant": "north", "https://x.example/y": 1 }, "realm.tenant.id": "whole",
+        });
+        let Value::Object(claims) = claims else { unreachable!() };
+        let identity = Identity { subject: "ana".into(), by: "test", claims };
+        let cases = [
+            ("sub", Some("ana")),
+            ("level", Some("7")),
+            ("admin", Some("true")),
+            ("roles", Some(r#"["a","b"]"#)),
+            ("realm.tenant", Some("north")),
+            ("realm.https://x.example/y", Some("1")),
+            ("realm.tenant.id", Some("whole")),
+            ("nothing", None),
+            ("other", None),
+            ("sub.x", None),
+            ("realm.", None),
+            (".", None),
+            ("", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(identity.claim(name).as_deref(), expected, "{name:?}");
+        }
+    }
 }

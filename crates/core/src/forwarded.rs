@@ -124,6 +124,11 @@ fn is_alias(name: &[u8]) -> bool {
     Known::of(normal) != Known::Other || is_owned(name)
 }
 
+/// Are these one name for servers that take `_` and `.` for `-`, whatever the case?
+pub fn is_spelling_of(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.iter().zip(other).all(|(&a, &b)| plain(a) == plain(b))
+}
+
 fn plain(byte: u8) -> u8 {
     if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() }
 }

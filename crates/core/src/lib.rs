@@ -11,6 +11,7 @@ pub mod answer;
 pub mod balance;
 pub mod body;
 pub mod builtin;
+pub mod cookie;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;

@@ -11,6 +11,7 @@
 
 mod add_prefix;
 mod addresses;
+mod auth;
 mod body_limit;
 mod canonical;
 mod client;
@@ -57,6 +58,7 @@ pub static TABLE: &[Row] = &[
     row::<headers::Headers>(),
     row::<ip_allow::IpAllow>(),
     row::<ip_deny::IpDeny>(),
+    row::<auth::jwt::Jwt>(),
     row::<rate_limit::RateLimit>(),
     row::<redirect_regex::RedirectRegex>(),
     row::<redirect_scheme::RedirectScheme>(),

@@ -7,6 +7,7 @@ use http::{Request, Response};
 use portcullis_e2e::{
     Client, Endpoint, Setup,
     client::{empty, full},
+    token,
 };
 use rows::{Row, Step};
 
@@ -91,6 +92,11 @@ async fn exchange(
     for (name, value) in fields(&step.ask) {
         request = request.header(name, value);
     }
+    if let Some(claims) = pseudo(&step.ask, ":claims") {
+        let mut claims: serde_json::Value = serde_json::from_str(claims).unwrap();
+        claims["id"] = "x".into();
+        request = request.header("x-token", token::hs256("secret", claims));
+    }
     let answer = client.try_fetch(request.body(empty()).unwrap()).await.map_err(|error| error.to_string())?;
     let asked = script.lock().unwrap().answers > before;
     let said = answer.all("cache-status").last().copied().unwrap_or_default().to_owned();
@@ -129,10 +135,15 @@ async fn every_row_that_needs_no_waiting() {
     let script: Arc<Mutex<Script>> = Arc::default();
     let answering = script.clone();
     let app = Endpoint::with(move |_| reply(&mut answering.lock().unwrap())).await;
-    let mut text = String::from("[services.app]\nendpoints = [\"{app}\"]\n");
+    let mut text = String::from(
+        "[services.app]\nendpoints = [\"{app}\"]\n\
+         [middlewares.known.jwt]\nsecret = \"secret\"\nheader = \"X-Token\"\noptional = true\nsubject = \"id\"\n",
+    );
     for (number, row) in rows.iter().enumerate() {
         let table = table(row);
-        text.push_str(&format!("[[routes]]\npath = \"/r{number}/*\"\nservice = \"app\"\ncache = {table}\n"));
+        text.push_str(&format!(
+            "[[routes]]\npath = \"/r{number}/*\"\nservice = \"app\"\nmiddlewares = [\"known\"]\ncache = {table}\n"
+        ));
     }
     let gateway = Setup::new(&text).set("app", app.url()).start().await;
     let mut client = Client::h1(gateway.addr()).await;

@@ -34,6 +34,7 @@ mod http3;
 mod http3_by_hand;
 mod http3_lives;
 mod interim;
+mod jwt;
 mod large_bodies;
 mod limits;
 mod many_connections;

@@ -9,9 +9,13 @@ use portcullis_e2e::{
     client::{Reply, empty, full},
     gateway,
     redis::Redis,
+    token,
     wait::{LONG, within},
 };
 use serde_json::{Value, json};
+
+/// As in `.env.example`.
+const SECRET: &str = "change-me-in-dev";
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/mi-mascota")
@@ -30,6 +34,9 @@ async fn start(auth: &Endpoint, redis: &Redis, breaker_seconds: u32) -> Gateway 
     Setup::whole("gateway.toml", &file)
         .env("AUTH_SERVICE_URL", &auth.url())
         .env("REDIS_URL", &redis.url())
+        .env("JWT_SECRET", SECRET)
+        .env("JWT_ISSUER", "mimascota.auth")
+        .env("JWT_AUDIENCE", "mimascota.front")
         .env("CORS_ORIGINS", "http://localhost:3000,http://localhost:5173")
         .env("CIRCUIT_BREAKER_FAILURE_THRESHOLD", "5")
         .env("CIRCUIT_BREAKER_TIMEOUT_SECONDS", &breaker_seconds.to_string())
@@ -49,7 +56,19 @@ async fn auth_service() -> Endpoint {
     .await
 }
 
-async fn ask(gateway: &Gateway, method: &str, path: &str, token: &str) -> Reply {
+/// A token as the service signs it, never the same twice.
+fn token(user: &str) -> String {
+    let id = fastrand::u64(..);
+    let claims =
+        json!({ "iss": "mimascota.auth", "aud": "mimascota.front", "sub": user, "jti": id.to_string() });
+    token::hs256(SECRET, claims)
+}
+
+async fn ask(gateway: &Gateway, method: &str, path: &str, user: &str) -> Reply {
+    ask_with(gateway, method, path, &token(user)).await
+}
+
+async fn ask_with(gateway: &Gateway, method: &str, path: &str, token: &str) -> Reply {
     let request = Request::builder().method(method).uri(path).header("host", "api.mimascota.example");
     let request = request.header("authorization", format!("Bearer {token}"));
     gateway.send(request.body(empty()).unwrap()).await
@@ -59,10 +78,19 @@ async fn ask(gateway: &Gateway, method: &str, path: &str, token: &str) -> Reply 
 async fn it_checks_without_a_finding() {
     let dir = tempfile::tempdir().unwrap();
     let file = folder().join("gateway.toml");
-    let output = gateway::run(dir.path(), &["check", "-c", file.to_str().unwrap()]);
+    let check = || {
+        let mut command = gateway::command(dir.path());
+        command.args(["check", "-c", file.to_str().unwrap()]).env_remove("JWT_SECRET");
+        command
+    };
+    let output = check().env("JWT_SECRET", SECRET).output().unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{said}");
+    // Nobody is let in by a secret that everybody knows.
+    let output = check().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("JWT_SECRET"), "{output:?}");
 }
 
 /// PET5, and what operators ask.
@@ -123,22 +151,56 @@ async fn the_breaker_opens_and_closes() {
     .await;
 }
 
+/// PET7: the gateway checks tokens, and pages of the origins that may can read that it refused one.
+#[tokio::test]
+async fn only_those_who_are_signed_in() {
+    let (auth, redis) = (auth_service().await, Redis::start().await);
+    let gateway = start(&auth, &redis, 60).await;
+    let claims = |audience: &str, more: Value| {
+        let mut claims = json!({ "iss": "mimascota.auth", "aud": audience, "sub": "ana" });
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+    };
+    let front = "mimascota.front";
+    for (token, expected) in [
+        ("nonsense".to_owned(), 401),
+        (token::hs256("another secret", claims(front, json!({}))), 401),
+        (token::hs256(SECRET, claims("another", json!({}))), 401),
+        (token::hs256(SECRET, claims(front, json!({ "iss": "another" }))), 401),
+        (token::hs256(SECRET, claims(front, json!({ "exp": 1_000_000_000 }))), 401),
+        (token::hs256(SECRET, claims(front, json!({}))), 200),
+    ] {
+        let reply = ask_with(&gateway, "GET", "/api/v1/auth/me", &token).await;
+        assert_eq!(reply.status, expected, "{token}: {}", reply.text());
+    }
+    assert_eq!(auth.count(), 1);
+    let request = Request::get("/api/v1/auth/me").header("origin", "http://localhost:5173");
+    let reply = gateway.send(request.body(empty()).unwrap()).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"portcullis\"");
+    assert_eq!(reply.header("access-control-allow-origin"), "http://localhost:5173");
+    // Who is not signed in yet comes here, whatever he still has of a token.
+    assert_eq!(ask_with(&gateway, "POST", "/api/v1/auth/login", "nonsense").await.status, 200);
+}
+
 /// PET3: GET answers come from Redis, for each user alone; the login is never cached; without Redis all still works.
 #[tokio::test]
 async fn answers_are_cached_in_redis() {
     let (auth, mut redis) = (auth_service().await, Redis::start().await);
     let gateway = start(&auth, &redis, 60).await;
     let seen = |reply: &Reply| (reply.status, reply.header("x-cache").to_owned(), reply.text());
-    let first = ask(&gateway, "GET", "/api/v1/auth/me", "ana").await;
-    assert_eq!(seen(&first), (200, "MISS".into(), "Bearer ana /api/v1/auth/me".into()));
-    // The store is written behind the answer.
+    let anas = token("ana");
+    let first = ask_with(&gateway, "GET", "/api/v1/auth/me", &anas).await;
+    assert_eq!(seen(&first), (200, "MISS".into(), format!("Bearer {anas} /api/v1/auth/me")));
+    // The store is written behind the answer. It is the user who counts, not the token.
     within(LONG, "a hit", || async {
         let reply = ask(&gateway, "GET", "/api/v1/auth/me", "ana").await;
-        seen(&reply) == (200, "HIT".into(), "Bearer ana /api/v1/auth/me".into())
+        seen(&reply) == (200, "HIT".into(), first.text())
     })
     .await;
-    let other = ask(&gateway, "GET", "/api/v1/auth/me", "beto").await;
-    assert_eq!(seen(&other), (200, "MISS".into(), "Bearer beto /api/v1/auth/me".into()));
+    let betos = token("beto");
+    let other = ask_with(&gateway, "GET", "/api/v1/auth/me", &betos).await;
+    assert_eq!(seen(&other), (200, "MISS".into(), format!("Bearer {betos} /api/v1/auth/me")));
     for _ in 0..3 {
         let login = ask(&gateway, "GET", "/api/v1/auth/login", "ana").await;
         assert_eq!((login.status, login.header("x-cache")), (200, "MISS"));

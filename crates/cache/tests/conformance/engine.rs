@@ -18,7 +18,7 @@ use portcullis_cache::{
     validate,
     vary::{Vary, write_variant},
 };
-use portcullis_core::{Answer, Body, Exchange, Fields, Request};
+use portcullis_core::{Answer, Body, Exchange, Fields, Request, exchange::Identity};
 
 use super::rows::{Row, Step};
 
@@ -200,7 +200,7 @@ impl Engine {
     ) -> Result<Object, Refusal> {
         let received =
             Received { status, fields, length: Some(body.len() as u64), asked: self.asked, now: self.now };
-        let admission = admit(&self.policy, &x.request, &received)?;
+        let admission = admit(&self.policy, &x.request, x.identity(), &received)?;
         let mut variant = Vec::new();
         write_variant(&admission.vary, &x.request.fields, &mut variant);
         let mut fields = fields.clone();
@@ -328,7 +328,7 @@ fn split(line: &str) -> (String, String) {
 fn request(lines: &[String]) -> Exchange {
     let mut method = Method::GET;
     let (mut target, mut host, mut fields) = ("/thing".to_owned(), "example.com".to_owned(), Fields::new());
-    let mut secure = false;
+    let (mut secure, mut identity) = (false, None);
     for line in lines {
         let (name, value) = split(line);
         match name.as_str() {
@@ -336,6 +336,10 @@ fn request(lines: &[String]) -> Exchange {
             ":path" => target = value,
             ":host" => host = value,
             ":scheme" => secure = value == "https",
+            ":claims" => {
+                let claims = serde_json::from_str(&value).unwrap();
+                identity = Some(Identity { subject: "x".into(), by: "test", claims });
+            }
             _ => {
                 let value = match value.strip_prefix('@').and_then(|offset| offset.parse::<i64>().ok()) {
                     Some(offset) => date::format(START.checked_add_signed(offset).unwrap()),
@@ -351,6 +355,7 @@ fn request(lines: &[String]) -> Exchange {
     request.set_authority(&host);
     let mut x = Exchange::for_test(request);
     x.secure = secure;
+    identity.into_iter().for_each(|identity| x.identify(identity));
     x
 }
 
@@ -389,6 +394,7 @@ fn policy(table: &toml::Table) -> Policy {
             identity: key.get("identity").and_then(toml::Value::as_bool).unwrap_or(false),
             headers: boxed(key.get("headers")),
             cookies: boxed(key.get("cookies")),
+            claims: boxed(key.get("claims")),
             query,
             service: None,
         },

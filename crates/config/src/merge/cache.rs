@@ -142,11 +142,17 @@ impl Merger<'_> {
         }
         self.tokens(source, &path.key("headers"), written.headers.as_ref());
         self.tokens(source, &path.key("cookies"), written.cookies.as_ref());
+        let claims = written.claims.iter().flat_map(|names| &names.0);
+        for (at, _) in claims.enumerate().filter(|(_, name)| name.is_empty()) {
+            let path = super::routes::element(source, &path.key("claims"), at);
+            self.error(source, &path, Code::BadValue, "no claim is named", "such as \"sub\"");
+        }
         let headers = list(written.headers.as_ref());
         CacheKey {
             identity: written.identity.unwrap_or(false),
             headers: headers.iter().map(|name| shared(&name.to_ascii_lowercase())).collect(),
             cookies: list(written.cookies.as_ref()),
+            claims: list(written.claims.as_ref()),
             query: written.query.as_ref().map(|names| list(Some(names))),
             ignore_query: list(written.ignore_query.as_ref()),
         }

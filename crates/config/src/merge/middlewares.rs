@@ -67,7 +67,11 @@ impl Merger<'_> {
                     continue;
                 }
             }
-            // What is missing where something was taken out before is a consequence.
+            // What is wrong with a whole of which a part could not be read is a consequence.
+            if source.broken(&path.join(&within)) {
+                break;
+            }
+            // So is what is missing where something was taken out before.
             if removed.iter().any(|gone| within.contains(gone) && *gone != within)
                 && problem.message.contains("missing")
             {

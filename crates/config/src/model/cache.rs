@@ -84,6 +84,8 @@ pub struct CacheKey {
     pub headers: Vec<Arc<str>>,
     /// Names.
     pub cookies: Vec<Arc<str>>,
+    /// Names.
+    pub claims: Vec<Arc<str>>,
     /// Only these; `None` = all.
     pub query: Option<Vec<Arc<str>>>,
     /// All but these.

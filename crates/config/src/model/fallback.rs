@@ -47,6 +47,7 @@ pub const ERRORS: &[(&str, bool)] = &[
     ("length-required", false),
     ("no-route", false),
     ("method-not-allowed", false),
+    ("unauthenticated", false),
     ("denied", false),
     ("rate-limited", false),
     ("misdirected", false),

@@ -80,6 +80,9 @@ pub struct CacheKey {
     pub headers: Option<OneOrMany<String>>,
     /// Cookies, by name.
     pub cookies: Option<OneOrMany<String>>,
+    /// Claims of the client's token, as the middleware `jwt` has checked it: `["sub"]` caches for each user alone, `["tenant"]`
+    /// for all of a tenant together. Answers to requests with credentials are then cached too, where the token has them all.
+    pub claims: Option<OneOrMany<String>>,
     /// Only these parameters of the query count; `*` stands for anything. Default: all.
     pub query: Option<OneOrMany<String>>,
     /// All parameters of the query count but these: `["utm_*", "fbclid"]`.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use portcullis_core::{Exchange, Known, middleware::Problem};
+use portcullis_core::{Exchange, Known, cookie::cookies, middleware::Problem};
 use ring::{digest, hmac};
 
 use super::settings::{KeyPart, Keys};
@@ -57,6 +57,7 @@ enum Part {
     Cookie(String),
     Parameter(String),
     Identity,
+    Claim(String),
     Host,
     Route,
 }
@@ -95,6 +96,7 @@ impl Key {
                 }
                 KeyPart::Parameter(name) => Part::Parameter(name.clone()),
                 KeyPart::Identity => Part::Identity,
+                KeyPart::Claim(name) => Part::Claim(name.clone()),
                 KeyPart::Host => Part::Host,
                 KeyPart::Route => Part::Route,
             });
@@ -110,16 +112,21 @@ impl Key {
     /// Hands the bytes of each part over; no two keys give the same.
     fn each(&self, x: &Exchange, mut take: impl FnMut(&[u8])) {
         for part in &self.parts {
+            let claim;
             let value = match part {
                 Part::Client => None,
                 Part::Header(Known::Other, name) => x.request.fields.get(name),
                 Part::Header(known, _) => x.request.fields.known(*known),
-                Part::Cookie(name) => cookie(x, name.as_bytes()),
+                Part::Cookie(name) => cookies(&x.request.fields, name.as_bytes()).next(),
                 Part::Parameter(name) => {
                     let of = x.parameters.iter().find(|(parameter, _)| **parameter == **name);
                     of.map(|(_, value)| value.as_bytes())
                 }
                 Part::Identity => x.identity().map(|identity| identity.subject.as_bytes()),
+                Part::Claim(name) => {
+                    claim = x.identity().and_then(|identity| identity.claim(name));
+                    claim.as_deref().map(str::as_bytes)
+                }
                 Part::Host => Some(x.request.host().as_bytes()),
                 Part::Route => Some(x.route.as_bytes()),
             };
@@ -171,18 +178,6 @@ impl Key {
         // 72 bits are enough for names that only their own clients compare, and need no padding.
         STANDARD.encode(context.sign().as_ref().first_chunk::<9>().copied().unwrap_or_default())
     }
-}
-
-/// The value of a cookie (RFC 6265 §5.4).
-fn cookie<'a>(x: &'a Exchange, name: &[u8]) -> Option<&'a [u8]> {
-    x.request.fields.known_all(Known::Cookie).flat_map(|line| line.split(|&byte| byte == b';')).find_map(
-        |pair| {
-            let pair = pair.trim_ascii();
-            let at = pair.iter().position(|&byte| byte == b'=')?;
-            let (found, value) = pair.split_at_checked(at)?;
-            (found == name).then(|| value.get(1..).unwrap_or_default())
-        },
-    )
 }
 
 #[cfg(test)]

@@ -24,8 +24,9 @@ pub struct RateLimit {
     #[serde(default)]
     pub limits: Vec<LimitSettings>,
     /// Who shares a limit: each `client` address, each value of a header (`{ header = "X-Api-Key" }`), of a cookie or of a
-    /// parameter of the route's path, each authenticated `identity`, each `host`, each `route`, or `all`; or a list of these,
-    /// for each combination. Requests without the header (cookie …) count by address.
+    /// parameter of the route's path, each authenticated `identity` or each value of one of its claims (`{ claim = "tenant" }`),
+    /// each `host`, each `route`, or `all`; or a list of these, for each combination. Requests without the header (cookie,
+    /// identity …) count by address.
     #[serde(default)]
     pub key: Keys,
     /// IPv6 clients share a limit when so many of their first bits agree: one site usually has 64 bits to itself.
@@ -179,6 +180,8 @@ pub enum KeyPart {
     Parameter(String),
     /// Each authenticated client.
     Identity,
+    /// Each value of what is known of an authenticated client under this name.
+    Claim(String),
     /// Each host.
     Host,
     /// Each route that uses the middleware.
@@ -289,9 +292,12 @@ impl<'de> Deserialize<'de> for Part {
     }
 }
 
+/// Parts that have a name.
+const NAMED: [&str; 4] = ["header", "cookie", "parameter", "claim"];
+
 /// A part that says it all: `client`.
 fn plain<E: de::Error>(text: &str) -> Result<KeyPart, E> {
-    if matches!(text, "header" | "cookie" | "parameter") {
+    if NAMED.contains(&text) {
         return Err(E::custom(format!("which {text} is not said; write {{ {text} = \"…\" }}")));
     }
     KeyPart::deserialize(de::value::StrDeserializer::new(text))
@@ -300,15 +306,15 @@ fn plain<E: de::Error>(text: &str) -> Result<KeyPart, E> {
 /// A part that has a name: `{ header = "X-Api-Key" }`.
 fn named<'de, A: MapAccess<'de>>(mut map: A) -> Result<KeyPart, A::Error> {
     let Some(kind) = map.next_key::<String>()? else {
-        let message =
-            "what counts is missing; write { header = \"…\" }, { cookie = \"…\" } or { parameter = \"…\" }";
+        let message = "what counts is missing; write { header = \"…\" }, { cookie = \"…\" }, { parameter = \"…\" } or { claim = \"…\" }";
         return Err(de::Error::custom(message));
     };
     let part = match kind.as_str() {
         "header" => KeyPart::Header(map.next_value()?),
         "cookie" => KeyPart::Cookie(map.next_value()?),
         "parameter" => KeyPart::Parameter(map.next_value()?),
-        other => return Err(de::Error::unknown_variant(other, &["header", "cookie", "parameter"])),
+        "claim" => KeyPart::Claim(map.next_value()?),
+        other => return Err(de::Error::unknown_variant(other, &NAMED)),
     };
     if map.next_key::<de::IgnoredAny>()?.is_some() {
         let message = "one table for several; write a list for each combination: [{ header = \"…\" }, { cookie = \"…\" }]";

@@ -6,7 +6,7 @@ use portcullis_core::{
     exchange::{Identity, Violated},
     keep::Keep,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::testing::{build, problem, request, told, try_build_keeping};
 
@@ -72,10 +72,16 @@ fn counts_by_header_or_all_together() {
 #[test]
 fn every_key_tells_requests_apart_by_what_it_names() {
     type Change = fn(&mut Exchange);
-    let changes: [(Value, Change); 6] = [
+    let changes: [(Value, Change); 7] = [
         (json!({"cookie": "sid"}), |x| x.request.fields.append("cookie", "a=1; sid=two; sidx=3")),
         (json!({"parameter": "tenant"}), |x| x.parameters = vec![("tenant".into(), "two".to_owned())]),
-        (json!("identity"), |x| x.identify(Identity { subject: "two".into(), by: "test" })),
+        (json!("identity"), |x| {
+            x.identify(Identity { subject: "two".into(), by: "test", claims: Map::new() })
+        }),
+        (json!({"claim": "realm.tenant"}), |x| {
+            let claims = Map::from_iter([("realm".to_owned(), json!({"tenant": "two"}))]);
+            x.identify(Identity { subject: "one".into(), by: "test", claims });
+        }),
         (json!("host"), |x| x.request.set_authority("two.example:81")),
         (json!("route"), |x| x.route = "two@file".into()),
         (json!(["client", {"header": "X-Api-Key"}]), |x| x.request.fields.append("x-api-key", "two")),

@@ -4,9 +4,7 @@
 use std::net::IpAddr;
 
 use portcullis_config::model::{HashKey, Strategy};
-use portcullis_core::{Exchange, Known};
-
-use super::cookie::cookies;
+use portcullis_core::{Exchange, Known, cookie::cookies};
 
 /// A hash of bytes that is the same everywhere and for ever: FNV-1a, mixed so that every bit depends on all. This is
 /// also how the `hash` of an endpoint is made from its URL.

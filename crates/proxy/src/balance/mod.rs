@@ -8,7 +8,6 @@
 //! flight (which live in the endpoints' state), and tables that would come out the same ([`maglev::Table`]).
 
 pub mod consistent_hash;
-pub mod cookie;
 pub mod ip_hash;
 pub mod key;
 pub mod least_connections;

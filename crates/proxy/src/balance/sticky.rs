@@ -8,10 +8,8 @@
 use std::fmt::Write;
 
 use portcullis_config::model::{SameSite, Sticky as Settings};
-use portcullis_core::{Fields, endpoint::Endpoint};
+use portcullis_core::{Fields, cookie::cookies, endpoint::Endpoint};
 use ring::hmac;
-
-use super::cookie::cookies;
 
 /// The stickiness of one service.
 ///

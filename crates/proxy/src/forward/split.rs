@@ -6,14 +6,10 @@ use std::sync::{
 };
 
 use portcullis_config::model::{self, Name};
-use portcullis_core::Fields;
+use portcullis_core::{Fields, cookie::cookies};
 
 use super::cache::RouteCache;
-use crate::{
-    balance::{Sticky, cookie::cookies},
-    by_worker::ByWorker,
-    runtime::Service,
-};
+use crate::{balance::Sticky, by_worker::ByWorker, runtime::Service};
 
 /// Requests of a route that go to several services, compiled.
 pub struct Split {

@@ -111,6 +111,7 @@ fn policy(settings: &model::Cache, max_object: u64, of: Option<&Name>) -> Policy
             identity: key.identity,
             headers: texts(&key.headers),
             cookies: texts(&key.cookies),
+            claims: texts(&key.claims),
             query,
             service: of.cloned(),
         },

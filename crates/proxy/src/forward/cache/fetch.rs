@@ -210,7 +210,7 @@ impl Fetch {
         let status = stale.object.status;
         let length = Some(stale.object.body_bytes().len() as u64);
         let received = Received { status, fields: &merged, length, asked, now: date::now() };
-        let admitted = admit(&self.cache.policy, &self.asked, &received);
+        let admitted = admit(&self.cache.policy, &self.asked, self.x.identity(), &received);
         let outcome = Outcome { origin_status: Some(304), ..Outcome::forwarded(self.why) };
         let times = admitted.as_ref().map_or(stale.object.times, |admission| admission.times);
         let without = admitted.as_ref().map_or(&[][..], |admission| &admission.without);
@@ -270,7 +270,7 @@ impl Fetch {
         }
         let length = answer.body.remaining();
         let received = Received { status: answer.status, fields: &answer.fields, length, asked, now };
-        match admit(&self.cache.policy, &self.asked, &received) {
+        match admit(&self.cache.policy, &self.asked, self.x.identity(), &received) {
             Ok(admission) if answer.tunnel.is_none() => self.take(answer, &admission, asked, now).await,
             Ok(_) => self.refused(answer, Refusal::Stream, now),
             Err(refusal) => self.refused(answer, refusal, now),

@@ -11,7 +11,9 @@ use super::{Line, escape, json::protocol, stamp::Stamp};
 pub(super) fn write(line: &Line<'_>, started: SystemTime, stamp: &mut Stamp, out: &mut Vec<u8>) {
     let x = line.x;
     // Writing to a vector cannot fail.
-    let _ = write!(out, "{} - - [{}] \"{} ", x.client, stamp.common(started), x.request.method);
+    let _ = write!(out, "{} - ", x.client);
+    user(x.identity().map(|identity| &*identity.subject), out);
+    let _ = write!(out, " [{}] \"{} ", stamp.common(started), x.request.method);
     escape::common(x.request.original_path().as_bytes(), out);
     if let Some(query) = x.request.original_query() {
         out.push(b'?');
@@ -34,6 +36,15 @@ pub(super) fn write(line: &Line<'_>, started: SystemTime, stamp: &mut Stamp, out
     out.push(b' ');
     escape::number(u64::try_from(line.time_total.as_millis()).unwrap_or(u64::MAX), out);
     out.extend_from_slice(b"ms\n");
+}
+
+/// One word, whatever stands in it.
+fn user(name: Option<&str>, out: &mut Vec<u8>) {
+    let name = name.filter(|name| !name.is_empty()).unwrap_or("-");
+    for (at, word) in name.split(' ').enumerate() {
+        out.extend_from_slice(if at > 0 { b"\\x20" } else { b"" });
+        escape::common(word.as_bytes(), out);
+    }
 }
 
 fn quoted(text: Option<&str>, out: &mut Vec<u8>) {

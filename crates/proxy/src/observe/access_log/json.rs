@@ -40,6 +40,7 @@ fn request(line: &Line<'_>, out: &mut Vec<u8>) {
         text(out, "tls", tls.version);
         optional(out, "sni", tls.sni.as_deref());
     }
+    optional(out, "user", x.identity().map(|identity| &*identity.subject));
     optional(out, "request_id", x.id.as_deref());
     if let Some(agent) = x.request.fields.known(Known::UserAgent) {
         text(out, "user_agent", &escape::text(agent));

@@ -4,7 +4,7 @@ use std::{
 };
 
 use http::Method;
-use portcullis_core::Request;
+use portcullis_core::{Request, exchange::Identity};
 
 use super::*;
 
@@ -107,6 +107,17 @@ fn a_line_of_the_common_format() {
                     \"https://a.example/?code=***\" \"curl/8 \\\"x\\\"\\xef\\xbf\\xbd\\x1b[2J\" - \"users@file\" \
                     \"http://10.0.0.1:80\" 12ms\n";
     assert_eq!(written(Format::Common, &line(&x)), expected);
+}
+
+#[test]
+fn who_it_is_stands_in_the_line_and_cannot_leave_its_place() {
+    let mut x = exchange();
+    x.identify(Identity { subject: "ana - [x] \"y\"\n".into(), by: "test", claims: Default::default() });
+    let value: serde_json::Value = serde_json::from_str(&written(Format::Json, &line(&x))).unwrap();
+    assert_eq!(value["user"], "ana - [x] \"y\"\n");
+    let text = written(Format::Common, &line(&x));
+    let expected = r#"203.0.113.9 - ana\x20-\x20[x]\x20\"y\"\x0a [09/Sep/2001:01:46:40 +0000] "GET "#;
+    assert!(text.starts_with(expected), "{text}");
 }
 
 #[test]

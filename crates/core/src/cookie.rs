@@ -1,6 +1,6 @@
 //! Reading cookies of a request where they stand (RFC 6265 §4.2.1), without copying.
 
-use portcullis_core::{Fields, Known};
+use crate::{Fields, Known};
 
 /// The values of a cookie, in order. Its name is compared exactly; blanks around pairs are not part of them, anything
 /// else is. A request may name a cookie more than once, for other paths or domains.
