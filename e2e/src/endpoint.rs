@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex},
@@ -17,7 +18,7 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
@@ -56,6 +57,14 @@ pub struct Endpoint {
     seen: Arc<Mutex<Vec<Seen>>>,
     accepted: Arc<Mutex<usize>>,
     task: Option<JoinHandle<()>>,
+}
+
+/// A listener in whose line a crowd has room.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(4096)
 }
 
 impl Endpoint {
@@ -115,7 +124,7 @@ impl Endpoint {
     }
 
     async fn run(answer: Answer, tls: Option<Arc<ServerConfig>>, seen: Arc<Mutex<Vec<Seen>>>) -> Endpoint {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
         let addr = listener.local_addr().expect("its address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint { addr, scheme, answer, tls, seen, accepted: Arc::default(), task: None };
@@ -207,7 +216,7 @@ impl Endpoint {
 
     /// Listens again where it did before.
     pub async fn restart(&mut self) {
-        let listener = TcpListener::bind(self.addr).await.expect("its old port");
+        let listener = listen(self.addr).expect("its old port");
         self.accept(listener);
     }
 }
