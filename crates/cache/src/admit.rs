@@ -123,19 +123,21 @@ pub fn admit(
         return Err(Refusal::SetCookie);
     }
     let shared = said.has(Flag::Public) || said.has(Flag::MustRevalidate) || said.s_maxage.is_said();
-    if request.fields.has(Known::Authorization) && !shared && !policy.key.tell_apart(identity) {
+    // Credentials that a middleware has checked and taken away, or found in another field, are credentials all the same.
+    let authorized = request.fields.has(Known::Authorization);
+    if (authorized || identity.is_some()) && !shared && !policy.key.tell_apart(identity, authorized) {
         return Err(Refusal::Authorization);
     }
     if answer.length.is_some_and(|length| length > policy.max_object) {
         return Err(Refusal::TooLarge);
     }
-    let times = times(policy, request, answer, &said, is_targeted)?;
+    let times = times(policy, (request, identity), answer, &said, is_targeted)?;
     Ok(Admission { times, vary, without: said.fields, shared })
 }
 
 fn times(
     policy: &Policy,
-    request: &Request,
+    (request, identity): (&Request, Option<&Identity>),
     answer: &Received<'_>,
     said: &Directives,
     is_targeted: bool,
@@ -147,7 +149,9 @@ fn times(
         (Some(own), _) if policy.force => own,
         (_, Some(lifetime)) => lifetime.max(policy.min_lifetime),
         (Some(own), None) => own,
-        (None, None) => heuristic(policy, request, answer, said).ok_or(Refusal::NoLifetime)?,
+        (None, None) => {
+            heuristic(policy, request, identity.is_some(), answer, said).ok_or(Refusal::NoLifetime)?
+        }
     };
     if !may_store(policy, answer.status, explicit.is_some()) {
         return Err(Refusal::Status);
@@ -210,9 +214,15 @@ fn explicit(said: &Directives, answer: &Received<'_>, is_targeted: bool) -> Opti
 
 /// A tenth of the time since the last change, a day at most (RFC 9111 §4.2.2). Not for what has a query, which is as
 /// often computed as not, nor for what was asked for with a cookie or credentials.
-fn heuristic(policy: &Policy, request: &Request, answer: &Received<'_>, said: &Directives) -> Option<u32> {
+fn heuristic(
+    policy: &Policy,
+    request: &Request,
+    is_known: bool,
+    answer: &Received<'_>,
+    said: &Directives,
+) -> Option<u32> {
     const DAY: u64 = 86_400;
-    let personal = request.fields.has(Known::Cookie) || request.fields.has(Known::Authorization);
+    let personal = is_known || request.fields.has(Known::Cookie) || request.fields.has(Known::Authorization);
     let may = is_heuristically_cacheable(answer.status) || said.has(Flag::Public);
     if !policy.heuristics || !may || personal || request.original_query().is_some() {
         return None;

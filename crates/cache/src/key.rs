@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use portcullis_core::{Exchange, Known, cookie::cookies};
+use portcullis_core::{Exchange, Known, cookie::cookies, exchange::Identity};
 
 use crate::policy::{KeyParts, QueryParts};
 
@@ -76,6 +76,8 @@ fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
     if parts.identity {
         out.extend_from_slice(b"\n@");
         fields.known_all(Known::Authorization).for_each(|value| write_part(out, b'=', value));
+        let parts = x.identity().into_iter().flat_map(Identity::parts);
+        parts.for_each(|part| write_part(out, b'-', part.as_bytes()));
     }
     for name in &parts.headers {
         out.extend_from_slice(b"\n#");
@@ -86,7 +88,7 @@ fn write_chosen(out: &mut Vec<u8>, x: &Exchange, parts: &KeyParts) {
         cookies(fields, name.as_bytes()).for_each(|value| write_part(out, b'=', value));
     }
     for name in &parts.claims {
-        out.extend_from_slice(b"\n&");
+        write_part(out, b'&', name.as_bytes());
         if let Some(value) = x.identity().and_then(|identity| identity.claim(name)) {
             write_part(out, b'=', value.as_bytes());
         }

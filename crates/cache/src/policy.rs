@@ -59,9 +59,13 @@ pub struct KeyParts {
 }
 
 impl KeyParts {
-    /// Has who sends this request answers of his own, so that what credentials led to may be kept for him?
-    pub fn tell_apart(&self, identity: Option<&Identity>) -> bool {
-        let known = |name: &str| identity.is_some_and(|identity| identity.claim_value(name).is_some());
+    /// Has who sends this request answers of his own, so that what credentials led to may be kept for him? `authorized`:
+    /// it has `Authorization`, which must be what he is known by, else it is credentials that no claim tells apart.
+    pub fn tell_apart(&self, identity: Option<&Identity>, authorized: bool) -> bool {
+        let Some(identity) = identity.filter(|identity| !authorized || identity.by_authorization) else {
+            return self.identity;
+        };
+        let known = |name: &str| identity.claim_value(name).is_some();
         self.identity || (!self.claims.is_empty() && self.claims.iter().all(|name| known(name)))
     }
 }

@@ -82,15 +82,22 @@ pub struct TlsFacts {
 /// Who a client is, once a middleware has checked it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its name, unique among all clients: a user's id, a key's name, a certificate's subject.
+    /// Its name, unique among all clients of one issuer: a user's id, a key's name, a certificate's subject.
     pub subject: Box<str>,
     /// How that was found out: the kind of the middleware.
     pub by: &'static str,
+    /// Was it found out by `Authorization`? What else stands there then is not credentials that nobody has checked.
+    pub by_authorization: bool,
     /// What else whoever vouches for it says: the claims of a token, by name.
     pub claims: Map<String, Value>,
 }
 
 impl Identity {
+    /// Hands over all that makes it one client and no other: who found out, who issued what it was found out by, its name.
+    pub fn parts(&self) -> [Cow<'_, str>; 3] {
+        [self.by.into(), self.claim("iss").unwrap_or_default(), (&*self.subject).into()]
+    }
+
     /// A claim as text: strings as they are, numbers and the like as in JSON. `realm.tenant` is found inside of `realm`,
     /// unless a claim has that whole name. `None` where it is not said, or said to be nothing.
     pub fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
@@ -280,7 +287,7 @@ mod tests {
             "realm": { "tenant": "north", "https://x.example/y": 1 }, "realm.tenant.id": "whole",
         });
         let Value::Object(claims) = claims else { unreachable!() };
-        let identity = Identity { subject: "ana".into(), by: "test", claims };
+        let identity = Identity { subject: "ana".into(), by: "test", by_authorization: true, claims };
         let cases = [
             ("sub", Some("ana")),
             ("level", Some("7")),

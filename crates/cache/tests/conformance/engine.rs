@@ -338,7 +338,10 @@ fn request(lines: &[String]) -> Exchange {
             ":scheme" => secure = value == "https",
             ":claims" => {
                 let claims = serde_json::from_str(&value).unwrap();
-                identity = Some(Identity { subject: "x".into(), by: "test", claims });
+                let by_authorization = true;
+                let claims: serde_json::Map<_, _> = claims;
+                let subject = claims.get("sub").and_then(|sub| sub.as_str()).unwrap_or("x").into();
+                identity = Some(Identity { subject, by: "test", by_authorization, claims });
             }
             _ => {
                 let value = match value.strip_prefix('@').and_then(|offset| offset.parse::<i64>().ok()) {

@@ -2,3 +2,4 @@
 //! [`Exchange::identify`](portcullis_core::Exchange::identify): limits, cache keys and the log go by that.
 
 pub mod jwt;
+mod trailers;

@@ -96,6 +96,10 @@ impl Key {
                 }
                 KeyPart::Parameter(name) => Part::Parameter(name.clone()),
                 KeyPart::Identity => Part::Identity,
+                KeyPart::Claim(name) if name.is_empty() => {
+                    let help = "such as { claim = \"tenant\" }";
+                    return Err(Problem::at(format!("{path}.claim"), "no claim is named").help(help));
+                }
                 KeyPart::Claim(name) => Part::Claim(name.clone()),
                 KeyPart::Host => Part::Host,
                 KeyPart::Route => Part::Route,
@@ -122,7 +126,16 @@ impl Key {
                     let of = x.parameters.iter().find(|(parameter, _)| **parameter == **name);
                     of.map(|(_, value)| value.as_bytes())
                 }
-                Part::Identity => x.identity().map(|identity| identity.subject.as_bytes()),
+                Part::Identity => match x.identity() {
+                    Some(identity) => {
+                        for part in identity.parts() {
+                            take(&(part.len() as u64 + 1).to_le_bytes());
+                            take(part.as_bytes());
+                        }
+                        continue;
+                    }
+                    None => None,
+                },
                 Part::Claim(name) => {
                     claim = x.identity().and_then(|identity| identity.claim(name));
                     claim.as_deref().map(str::as_bytes)

@@ -76,11 +76,16 @@ fn every_key_tells_requests_apart_by_what_it_names() {
         (json!({"cookie": "sid"}), |x| x.request.fields.append("cookie", "a=1; sid=two; sidx=3")),
         (json!({"parameter": "tenant"}), |x| x.parameters = vec![("tenant".into(), "two".to_owned())]),
         (json!("identity"), |x| {
-            x.identify(Identity { subject: "two".into(), by: "test", claims: Map::new() })
+            x.identify(Identity {
+                subject: "two".into(),
+                by: "test",
+                by_authorization: true,
+                claims: Map::new(),
+            })
         }),
         (json!({"claim": "realm.tenant"}), |x| {
             let claims = Map::from_iter([("realm".to_owned(), json!({"tenant": "two"}))]);
-            x.identify(Identity { subject: "one".into(), by: "test", claims });
+            x.identify(Identity { subject: "one".into(), by: "test", by_authorization: true, claims });
         }),
         (json!("host"), |x| x.request.set_authority("two.example:81")),
         (json!("route"), |x| x.route = "two@file".into()),

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use base64::{
     Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation, decode, errors::ErrorKind};
 use portcullis_core::middleware::Problem;
@@ -76,8 +76,14 @@ impl Key {
     pub fn claims(&self, token: &[u8]) -> Result<Map<String, Value>, Wrong> {
         let found = decode::<Map<String, Value>>(token, &self.key, &self.validation);
         let found = found.map_err(|error| judged(error.kind()))?;
-        match odd(&found.header) {
-            true => Err(Wrong::Malformed),
+        if odd(&found.header) {
+            return Err(Wrong::Malformed);
+        }
+        // RFC 7519 §4.1.3: what is meant for somebody is not for one who has no name. However it is written: the library
+        // passes over what is no list of names.
+        let is_addressed = found.claims.get("aud").is_some_and(|audience| !audience.is_null());
+        match is_addressed && self.validation.aud.is_none() {
+            true => Err(Wrong::Claims),
             false => Ok(found.claims),
         }
     }
@@ -104,6 +110,10 @@ fn judged(kind: &ErrorKind) -> Wrong {
 /// What is asked of the claims that RFC 7519 §4.1 knows.
 fn validation(settings: &Jwt) -> Result<Validation, Problem> {
     let leeway = settings.leeway.0.as_secs();
+    if settings.leeway.0.subsec_nanos() != 0 {
+        let help = "tokens count in whole seconds";
+        return Err(Problem::at("leeway", "a part of a second").help(help));
+    }
     if leeway > MOST_LEEWAY {
         let help = "at most an hour: tokens are good for so much longer than they say";
         return Err(Problem::at("leeway", "that is more than clocks differ by").help(help));
@@ -183,14 +193,36 @@ fn of_public(path: &str, text: &str, folder: &Path) -> Result<DecodingKey, Probl
         let help = "only the issuer needs it; make the public one: openssl pkey -in private.pem -pubout";
         return Err(Problem::at(path, "this is the private key").help(help));
     }
+    if text.matches("-----BEGIN").count() > 1 {
+        let help = "write a list: one text or file for each key";
+        return Err(Problem::at(path, "several keys in one").help(help));
+    }
     let bytes = text.as_bytes();
     let found = DecodingKey::from_rsa_pem(bytes)
         .or_else(|_| DecodingKey::from_ec_pem(bytes))
         .or_else(|_| DecodingKey::from_ed_pem(bytes));
-    found.ok().filter(|key| !able(key).is_empty()).ok_or_else(|| {
-        let help = "RSA, EC (P-256 or P-384) or Ed25519, as -----BEGIN PUBLIC KEY-----";
+    found.ok().filter(|key| !able(key).is_empty() && is_sound(key, text)).ok_or_else(|| {
+        let help = "RSA of 2048 bits or more, EC (P-256 or P-384) or Ed25519, as -----BEGIN PUBLIC KEY-----";
         Problem::at(path, "this is not a public key that tokens are signed under").help(help)
     })
+}
+
+/// Can signatures be checked with it? The library takes keys by their outer form.
+fn is_sound(key: &DecodingKey, text: &str) -> bool {
+    // Object identifiers (RFC 5480 §2.1.1.1).
+    const P256: &[u8] = &[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    const P384: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 0x22];
+    let Ok(bytes) = key.try_get_as_bytes() else { return true };
+    let body: String = text.lines().filter(|line| !line.contains("-----")).map(str::trim).collect();
+    let der = STANDARD.decode(body).unwrap_or_default();
+    let is_on = |curve: &[u8]| der.windows(curve.len()).any(|part| part == curve);
+    match key.family() {
+        // Two numbers and what says how long they are: 256 bytes at least, and 3 (RFC 8017 A.1.1).
+        AlgorithmFamily::Rsa => bytes.len() >= 256 + 1 + 4 + 4 + 3,
+        AlgorithmFamily::Ec => is_on(if bytes.len() == 65 { P256 } else { P384 }),
+        AlgorithmFamily::Ed => bytes.len() == 32,
+        AlgorithmFamily::Hmac => true,
+    }
 }
 
 /// What a key can be used with; the first unless `algorithms` says otherwise.

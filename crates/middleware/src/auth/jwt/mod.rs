@@ -8,7 +8,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use portcullis_core::{
-    Answer, Done, Error, Exchange, Flow, Kind, Middleware,
+    Answer, Done, Error, Exchange, Flow, Kind, Known, Middleware,
     cookie::cookies,
     exchange::Identity,
     forwarded::is_spelling_of,
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::keys::Key;
+use super::trailers;
 use crate::settings::{self, Strings, Time};
 
 /// Settings of `jwt`.
@@ -56,10 +57,10 @@ pub struct Jwt {
     /// The claim that names the client, for limits and logs.
     #[serde(default = "subject")]
     pub subject: String,
-    /// The header that the token comes in, with or without `Bearer` before it.
+    /// The header that the token comes in: behind `Bearer` in `Authorization`, with or without it in another.
     #[serde(default = "authorization")]
     pub header: String,
-    /// A cookie that the token may come in too, when the header is not there.
+    /// A cookie that the token may come in too, when the header has none.
     pub cookie: Option<String>,
     /// Requests without a token pass, as nobody's; what is no good is refused all the same.
     #[serde(default)]
@@ -67,7 +68,7 @@ pub struct Jwt {
     /// Headers that tell the service of claims: `{ X-User-Id = "sub" }`. What clients write there never passes.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The service does not get to see the token's header.
+    /// The service does not get to see the token's header (a cookie it does).
     #[serde(default)]
     pub hide: bool,
     /// What is protected, as browsers are told in `WWW-Authenticate`.
@@ -110,18 +111,21 @@ enum Wrong {
     Early,
     /// It is another's, or for others.
     Claims,
+    /// It does not say whose it is.
+    Nameless,
     /// It is good, but not for this.
     Scope,
 }
 
 impl Wrong {
-    const ALL: [Wrong; 7] = [
+    const ALL: [Wrong; 8] = [
         Wrong::Missing,
         Wrong::Malformed,
         Wrong::Signature,
         Wrong::Expired,
         Wrong::Early,
         Wrong::Claims,
+        Wrong::Nameless,
         Wrong::Scope,
     ];
 
@@ -134,6 +138,7 @@ impl Wrong {
             Wrong::Expired => "expired",
             Wrong::Early => "early",
             Wrong::Claims => "claims",
+            Wrong::Nameless => "nameless",
             Wrong::Scope => "scope",
         }
     }
@@ -148,6 +153,7 @@ impl Wrong {
             Wrong::Expired => r#", error="invalid_token", error_description="the token has expired""#,
             Wrong::Early => r#", error="invalid_token", error_description="the token is not valid yet""#,
             Wrong::Claims => r#", error="invalid_token", error_description="the token is not for here""#,
+            Wrong::Nameless => r#", error="invalid_token", error_description="the token says nobody's name""#,
             Wrong::Scope => r#", error="insufficient_scope""#,
         }
     }
@@ -162,6 +168,8 @@ struct Check {
     cookie: Option<String>,
     optional: bool,
     headers: Vec<(String, String)>,
+    /// Their names.
+    told: Arc<[String]>,
     hide: bool,
     realm: String,
     accepted: Arc<Counter>,
@@ -180,27 +188,15 @@ impl MiddlewareKind for Jwt {
     fn build(self, around: &Around<'_>) -> Result<Arc<dyn Middleware>, Problem> {
         ring::install();
         let keys = Key::all(&self, around.folder)?;
-        settings::name("header", &self.header)?;
+        Jwt::can_come_in(&self.header)?;
         if let Some(cookie) = &self.cookie {
             settings::name("cookie", cookie)?;
         }
-        for (header, claim) in &self.headers {
-            let path = format!("headers.{header}");
-            settings::settable(&path, header)?;
-            if is_spelling_of(header.as_bytes(), self.header.as_bytes()) && !self.hide {
-                return Err(Problem::at(path, "the token itself comes here").help("take another name"));
-            }
-            if claim.is_empty() {
-                return Err(Problem::at(path, "no claim is named").help("such as \"sub\""));
-            }
-        }
+        self.can_be_told()?;
         if self.subject.is_empty() {
             return Err(Problem::at("subject", "no claim is named").help("such as \"sub\""));
         }
-        if let Some((claim, _)) = self.require.iter().find(|(_, values)| values.0.is_empty()) {
-            let help = "write those that will do, or remove the line";
-            return Err(Problem::at(format!("require.{claim}"), "no value would do").help(help));
-        }
+        self.can_be_met()?;
         let is_quotable = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
         if !self.realm.chars().all(is_quotable) {
             let help = "ASCII characters without quotation marks and backslashes";
@@ -219,6 +215,7 @@ impl MiddlewareKind for Jwt {
             header: self.header,
             cookie: self.cookie,
             optional: self.optional,
+            told: self.headers.keys().cloned().collect(),
             headers: self.headers.into_iter().collect(),
             hide: self.hide,
             realm: self.realm,
@@ -229,26 +226,87 @@ impl MiddlewareKind for Jwt {
     }
 }
 
+impl Jwt {
+    /// Does such a header reach a middleware?
+    fn can_come_in(header: &str) -> Result<(), Problem> {
+        settings::settable("header", header)?;
+        if matches!(Known::of(header.as_bytes()), Known::Host | Known::Cookie) {
+            let help = "\"Authorization\", or a name of your own; a cookie is written as `cookie`";
+            return Err(Problem::at("header", format!("`{header}` holds no token")).help(help));
+        }
+        Ok(())
+    }
+
+    /// Can the service be told of claims by these headers?
+    fn can_be_told(&self) -> Result<(), Problem> {
+        let mut before: Vec<&str> = Vec::new();
+        for (header, claim) in &self.headers {
+            let path = format!("headers.{header:?}");
+            settings::settable(&path, header)?;
+            let known = Known::of(header.as_bytes());
+            let is = |set: u64| known != Known::Other && set & known.bit() != 0;
+            if is(Known::FORWARDING | Known::Host.bit() | Known::Cookie.bit() | Known::XRequestId.bit()) {
+                let message = format!("`{header}` is written by the gateway, or has a meaning of its own");
+                return Err(Problem::at(path, message).help("take a name of your own, such as X-User-Id"));
+            }
+            if is_spelling_of(header.as_bytes(), self.header.as_bytes()) && !self.hide {
+                return Err(Problem::at(path, "the token itself comes here").help("take another name"));
+            }
+            if before.iter().any(|other| is_spelling_of(other.as_bytes(), header.as_bytes())) {
+                return Err(Problem::at(path, "this is the same name in another spelling").help("remove it"));
+            }
+            before.push(header);
+            if claim.is_empty() {
+                return Err(Problem::at(path, "no claim is named").help("such as \"sub\""));
+            }
+        }
+        Ok(())
+    }
+
+    /// Is there a token that has what is required?
+    fn can_be_met(&self) -> Result<(), Problem> {
+        for (claim, values) in &self.require {
+            let path = format!("require.{claim:?}");
+            if claim.is_empty() {
+                return Err(Problem::at("require", "no claim is named").help("such as role = \"admin\""));
+            }
+            if values.0.is_empty() {
+                let help = "write those that will do, or remove the line";
+                return Err(Problem::at(path, "no value would do").help(help));
+            }
+            if is_scope(claim) && values.0.iter().any(|value| value.contains(char::is_whitespace)) {
+                let help =
+                    "a list of words, of which one will do; more than one middleware to ask for several";
+                return Err(Problem::at(path, "each scope is one word").help(help));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Check {
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// The token that a request brings; `None` when it brings none.
-    fn token<'a>(&'a self, x: &'a Exchange) -> Result<Option<&'a [u8]>, Wrong> {
+    /// The token that a request brings, and whether in `Authorization`; `None` when it brings none. Several are none at all:
+    /// the service might believe another one than we (RFC 6750 §2).
+    fn token<'a>(&'a self, x: &'a Exchange) -> Result<Option<(&'a [u8], bool)>, Wrong> {
         let fields = &x.request.fields;
+        let is_authorization = self.header.eq_ignore_ascii_case("authorization");
         let mut all = fields.get_all(&self.header);
         let found = match (all.next(), all.next()) {
-            // Which one would the service believe?
             (Some(_), Some(_)) => return Err(Wrong::Malformed),
-            (Some(value), None) => bearer(value, self.header.eq_ignore_ascii_case("authorization")),
+            (Some(value), None) if is_authorization => bearer(value)?,
+            (Some(value), None) => Some(bearer(value).ok().flatten().unwrap_or(value)),
             (None, _) => None,
         };
-        let Some(name) = self.cookie.as_deref().filter(|_| found.is_none()) else { return Ok(found) };
-        let mut all = cookies(fields, name.as_bytes());
-        match (all.next(), all.next()) {
-            (Some(_), Some(_)) => Err(Wrong::Malformed),
-            (one, _) => Ok(one),
+        let mut others = self.cookie.iter().flat_map(|name| cookies(fields, name.as_bytes()));
+        match (found, others.next(), others.next()) {
+            (Some(_), Some(_), _) | (_, _, Some(_)) => Err(Wrong::Malformed),
+            (found, other, None) => {
+                Ok(found.map(|token| (token, is_authorization)).or(other.map(|token| (token, false))))
+            }
         }
     }
 
@@ -267,11 +325,13 @@ impl Check {
     }
 
     fn identity(&self, x: &Exchange) -> Result<Option<Identity>, Wrong> {
-        let Some(token) = self.token(x)? else {
+        let Some((token, by_authorization)) = self.token(x)? else {
             return if self.optional { Ok(None) } else { Err(Wrong::Missing) };
         };
-        let mut identity = Identity { subject: "".into(), by: Jwt::NAME, claims: self.claims(token)? };
-        identity.subject = identity.claim(&self.subject).ok_or(Wrong::Claims)?.into();
+        let claims = self.claims(token)?;
+        let mut identity = Identity { subject: "".into(), by: Jwt::NAME, by_authorization, claims };
+        let subject = identity.claim(&self.subject).filter(|name| !name.is_empty());
+        identity.subject = subject.ok_or(Wrong::Nameless)?.into();
         match self.require.iter().all(|(claim, values)| has(&identity, claim, values)) {
             true => Ok(Some(identity)),
             false => Err(Wrong::Scope),
@@ -280,9 +340,13 @@ impl Check {
 
     /// Tells the service of claims, and nothing that a client wrote in their place.
     fn tell(&self, x: &mut Exchange, identity: Option<&Identity>) {
-        let hidden = self.hide.then_some(&self.header);
-        for name in self.headers.iter().map(|(name, _)| name).chain(hidden) {
-            x.request.fields.retain(|_, other, _| !is_spelling_of(other, name.as_bytes()));
+        let (header, hide) = (self.header.as_bytes(), self.hide);
+        x.request.fields.retain(|_, name, _| {
+            let is_token = is_spelling_of(name, header) && (hide || !name.eq_ignore_ascii_case(header));
+            !is_token && !self.told.iter().any(|told| is_spelling_of(name, told.as_bytes()))
+        });
+        if !self.told.is_empty() {
+            trailers::without(&mut x.request.body, &self.told);
         }
         for (name, claim) in &self.headers {
             let value = identity.and_then(|identity| identity.claim(claim));
@@ -293,16 +357,24 @@ impl Check {
     }
 }
 
-/// The token in a header's value: behind `Bearer` (RFC 6750 §2.1), or alone where no other scheme can stand.
-fn bearer(value: &[u8], has_scheme: bool) -> Option<&[u8]> {
+/// The token behind `Bearer` (RFC 6750 §2.1); `None` for credentials of another scheme, which are for somebody else.
+fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Wrong> {
     let value = value.trim_ascii();
-    match value.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token.trim_ascii_start()),
-        _ if value.eq_ignore_ascii_case(b"bearer") => Some(b""),
-        // Another scheme's credentials are for somebody else.
-        _ if has_scheme => None,
-        _ => Some(value),
+    let of = |value: &[u8]| value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let scheme = |value: &[u8]| value.get(..of(value)).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer"));
+    if scheme(value) {
+        return Ok(Some(value.get(of(value)..).unwrap_or_default().trim_ascii()));
     }
+    // A word alone is no credentials of any scheme, and no list of them is (RFC 9110 §11.6.2): who reads it as one might
+    // find a token that nobody has checked.
+    if of(value) == value.len() || value.split(|&byte| byte == b',').any(|part| scheme(part.trim_ascii())) {
+        return Err(Wrong::Malformed);
+    }
+    Ok(None)
+}
+
+fn is_scope(claim: &str) -> bool {
+    matches!(claim, "scope" | "scp")
 }
 
 /// Has the claim one of these values? Of a list, and of the words in `scope` (RFC 8693 §4.2), one will do.
@@ -313,9 +385,7 @@ fn has(identity: &Identity, claim: &str, values: &[String]) -> bool {
             Value::String(text) => is_one(text),
             other => is_one(&other.to_string()),
         }),
-        Some(Value::String(text)) if matches!(claim, "scope" | "scp") => {
-            text.split_ascii_whitespace().any(is_one)
-        }
+        Some(Value::String(text)) if is_scope(claim) => text.split_ascii_whitespace().any(is_one),
         _ => identity.claim(claim).is_some_and(|text| is_one(&text)),
     }
 }

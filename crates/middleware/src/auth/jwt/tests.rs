@@ -1,11 +1,15 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use http::StatusCode;
-use portcullis_core::{Answer, Exchange, Kind, Middleware};
+use portcullis_core::{Answer, Appended, Body, Error, Exchange, Fields, Frame, Kind, Middleware, Stream};
 use ring::{
     hmac,
     rand::SystemRandom,
@@ -152,7 +156,10 @@ fn bad_tokens_are_refused_and_told_why() {
         (token(json!({ "sub": "a", "exp": "never" })), "the token is not for here"),
         (token(json!({ "sub": "a", "nbf": "soon" })), "the token is not for here"),
         (token(json!({ "sub": "a", "aud": "somebody" })), "the token is not for here"),
-        (token(json!({ "name": "without a subject" })), "the token is not for here"),
+        (token(json!({ "sub": "a", "aud": 7 })), "the token is not for here"),
+        (token(json!({ "sub": "a", "aud": ["a", 1] })), "the token is not for here"),
+        (token(json!({ "name": "without a subject" })), "the token says nobody's name"),
+        (token(json!({ "sub": "" })), "the token says nobody's name"),
     ];
     for (token, expected) in cases {
         assert_eq!(why(only.clone(), &token), expected, "{token}");
@@ -340,12 +347,90 @@ fn where_the_token_stands() {
     assert_eq!(who(&[("x-token", good.clone()), ("x-token", good.clone())]), nobody);
     assert_eq!(who(&[("cookie", format!("session={good}; session=x"))]), nobody);
     assert_eq!(who(&[("x-token", "x".to_owned()), ("cookie", format!("session={good}"))]), nobody);
+    let check = build("jwt", json!({ "secret": SECRET, "cookie": "session", "optional": true }));
+    let who = |authorization: &str, cookie: &str| {
+        let mut x = request("/");
+        x.request.fields.append("authorization", authorization.replace("GOOD", &good));
+        if !cookie.is_empty() {
+            x.request.fields.append("cookie", format!("session={}", cookie.replace("GOOD", &good)));
+        }
+        let passed = check.on_request(&mut x).is_ok();
+        (passed, x.identity().map(|identity| identity.by_authorization))
+    };
+    assert_eq!(who("Bearer GOOD", ""), (true, Some(true)));
+    assert_eq!(who("bearer\t GOOD", ""), (true, Some(true)));
     // Beside another scheme's credentials, the cookie counts.
-    let check = build("jwt", json!({ "secret": SECRET, "cookie": "session" }));
+    assert_eq!(who("Basic YTpi", "GOOD"), (true, Some(false)));
+    assert_eq!(who("Digest a=\"b\", c=d", ""), (true, None));
+    // A second token, or what somebody might take for one, is refused whatever the first says.
+    for (authorization, cookie) in [
+        ("Bearer GOOD", "GOOD"),
+        ("Bearer GOOD", "forged"),
+        ("Bearer forged", "GOOD"),
+        ("GOOD", ""),
+        ("forged", "GOOD"),
+        ("Bearer", ""),
+        ("Bearer ", "GOOD"),
+        ("Basic YTpi, Bearer GOOD", ""),
+        ("Basic YTpi,bearer\tforged", "GOOD"),
+        ("Bearer GOOD, Bearer forged", ""),
+    ] {
+        assert_eq!(who(authorization, cookie), (false, None), "{authorization}; {cookie}");
+    }
+}
+
+/// A body of these frames, the last first.
+struct Frames(Vec<Frame>);
+
+impl Stream for Frames {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        Poll::Ready(self.0.pop().map(Ok))
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What merges trailers into the fields of the head would believe them.
+#[tokio::test]
+async fn trailers_say_nothing_of_who_it_is() {
+    let settings = json!({ "secret": SECRET, "headers": { "X-User-Id": "sub" } });
+    for by_appending in [true, false] {
+        let check = build("jwt", settings.clone());
+        let mut x = with(&token(json!({ "sub": "ana" })));
+        let trailers = [("x_user_id", "evil"), ("X-User-Id", "evil"), ("x-sum", "1")].into_iter().collect();
+        x.request.body = Body::stream(Frames(vec![Frame::Trailers(trailers), Frame::Data("abc".into())]));
+        passed(check.on_request(&mut x).unwrap());
+        let (mut data, mut seen) = (Vec::new(), None);
+        while seen.is_none() {
+            if by_appending {
+                match poll_fn(|cx| x.request.body.poll_append(cx, &mut data, 100)).await.unwrap() {
+                    Appended::Data(_) => {}
+                    Appended::Trailers(fields) => seen = Some(fields),
+                    Appended::End => panic!("no trailers"),
+                }
+            } else {
+                match x.request.body.frame().await.unwrap().unwrap() {
+                    Frame::Data(bytes) => data.extend_from_slice(&bytes),
+                    Frame::Trailers(fields) => seen = Some(fields),
+                }
+            }
+        }
+        assert_eq!(data, b"abc");
+        let names: Vec<_> = seen.iter().flat_map(Fields::iter).map(|(name, _)| name.to_vec()).collect();
+        assert_eq!(names, [b"x-sum"]);
+    }
+}
+
+#[test]
+fn other_spellings_of_the_token_do_not_pass() {
+    let check = build("jwt", json!({ "secret": SECRET, "header": "X-Token" }));
     let mut x = request("/");
-    x.request.fields.append("authorization", "Basic YTpi");
-    x.request.fields.append("cookie", format!("session={good}"));
+    x.request.fields.append("x-token", token(json!({ "sub": "ana" })));
+    x.request.fields.append("X_Token", "forged");
     passed(check.on_request(&mut x).unwrap());
+    assert!(x.request.fields.contains("x-token") && !x.request.fields.contains("x_token"));
 }
 
 #[test]
@@ -387,6 +472,21 @@ fn settings_are_judged() {
         found.path
     };
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    // 1024 bits; secp256k1.
+    let short_rsa = pem(
+        &[
+            0x30, 0x81, 0x9f, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1, 5, 0, 3, 0x81, 0x8d,
+            0, 0x30, 0x81, 0x89, 2, 0x81, 0x81, 0, 0x80,
+        ],
+        &[&[1; 127][..], &[2, 3, 1, 0, 1]].concat(),
+    );
+    let other_curve = pem(
+        &[
+            0x30, 0x56, 0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 10, 3,
+            0x42, 0, 4,
+        ],
+        &[7; 64],
+    );
     let nonsense = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     for (settings, expected) in [
         (json!({}), ""),
@@ -412,10 +512,23 @@ fn settings_are_judged() {
         (json!({ "secret": "x", "cookie": "a;b" }), "cookie"),
         (json!({ "secret": "x", "subject": "" }), "subject"),
         (json!({ "secret": "x", "realm": "a\"b" }), "realm"),
-        (json!({ "secret": "x", "headers": { "Content-Length": "sub" } }), "headers.Content-Length"),
-        (json!({ "secret": "x", "headers": { "Authorization": "sub" } }), "headers.Authorization"),
-        (json!({ "secret": "x", "headers": { "X-A": "" } }), "headers.X-A"),
-        (json!({ "secret": "x", "require": { "role": [] } }), "require.role"),
+        (json!({ "secret": "x", "headers": { "Content-Length": "sub" } }), "headers.\"Content-Length\""),
+        (json!({ "secret": "x", "headers": { "Authorization": "sub" } }), "headers.\"Authorization\""),
+        (json!({ "secret": "x", "headers": { "X-A": "" } }), "headers.\"X-A\""),
+        (json!({ "secret": "x", "headers": { "Host": "sub" } }), "headers.\"Host\""),
+        (json!({ "secret": "x", "headers": { "X-Real-IP": "sub" } }), "headers.\"X-Real-IP\""),
+        (json!({ "secret": "x", "headers": { "Cookie": "sub" } }), "headers.\"Cookie\""),
+        (json!({ "secret": "x", "headers": { "X-A": "sub", "x_a": "sub" } }), "headers.\"x_a\""),
+        (json!({ "secret": "x", "header": "Host" }), "header"),
+        (json!({ "secret": "x", "header": "Connection" }), "header"),
+        (json!({ "secret": "x", "leeway": "900ms" }), "leeway"),
+        (json!({ "public_key": format!("{RSA_PUBLIC}{RSA_PUBLIC}") }), "public_key"),
+        (json!({ "public_key": short_rsa }), "public_key"),
+        (json!({ "public_key": other_curve }), "public_key"),
+        (json!({ "public_key": pem(ED25519, &[1; 31]) }), "public_key"),
+        (json!({ "secret": "x", "require": { "": "a" } }), "require"),
+        (json!({ "secret": "x", "require": { "scope": "a b" } }), "require.\"scope\""),
+        (json!({ "secret": "x", "require": { "role": [] } }), "require.\"role\""),
     ] {
         assert_eq!(path(settings.clone()), expected, "{settings}");
     }

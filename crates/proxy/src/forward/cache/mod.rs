@@ -118,7 +118,7 @@ impl RouteCache {
             let hash = shelf.hash(key);
             let fields = &x.request.fields;
             let mut lane = hash;
-            if fields.has(Known::Authorization) {
+            if fields.has(Known::Authorization) || x.identity().is_some() {
                 lane ^= 0x9e37_79b9_7f4a_7c15;
             }
             if fields.has(Known::Cookie) {

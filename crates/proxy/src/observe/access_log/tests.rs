@@ -112,7 +112,12 @@ fn a_line_of_the_common_format() {
 #[test]
 fn who_it_is_stands_in_the_line_and_cannot_leave_its_place() {
     let mut x = exchange();
-    x.identify(Identity { subject: "ana - [x] \"y\"\n".into(), by: "test", claims: Default::default() });
+    x.identify(Identity {
+        subject: "ana - [x] \"y\"\n".into(),
+        by: "test",
+        by_authorization: true,
+        claims: Default::default(),
+    });
     let value: serde_json::Value = serde_json::from_str(&written(Format::Json, &line(&x))).unwrap();
     assert_eq!(value["user"], "ana - [x] \"y\"\n");
     let text = written(Format::Common, &line(&x));
