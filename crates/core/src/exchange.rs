@@ -93,7 +93,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Hands over all that makes it one client and no other: who found out, who issued what it was found out by, its name.
+    /// What makes it one client and no other: who found out, who issued what it was found out by, its name.
     pub fn parts(&self) -> [Cow<'_, str>; 3] {
         [self.by.into(), self.claim("iss").unwrap_or_default(), (&*self.subject).into()]
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with a model that could be put together: all findings, not the first.
 
 mod certificates;
+mod identities;
 mod listeners;
 mod logs;
 mod routes;
@@ -45,6 +46,7 @@ pub(crate) fn check(
     check.split_cookies();
     check.stale_fallbacks();
     check.own_fallbacks();
+    check.identities();
     check.stores();
     check.unused();
     check.unreachable();
