@@ -19,6 +19,10 @@ fn file() -> PathBuf {
 /// The file itself; its settings come by the environment, as everywhere it runs. Only the listener is put onto the
 /// loopback.
 async fn start(one: &Endpoint, two: &Endpoint, redis: &Redis) -> Gateway {
+    start_by("round-robin", one, two, redis).await
+}
+
+async fn start_by(strategy: &str, one: &Endpoint, two: &Endpoint, redis: &Redis) -> Gateway {
     let text = std::fs::read_to_string(file()).unwrap();
     let text = text.replace("0.0.0.0:", "127.0.0.1:").replace("${PORT:-3000}", "{port}");
     let text = format!("{text}\n[admin]\naddress = \"127.0.0.1:{{admin}}\"\n");
@@ -29,7 +33,7 @@ async fn start(one: &Endpoint, two: &Endpoint, redis: &Redis) -> Gateway {
         .env("BACKEND_2_URL", &two.url())
         .env("REDIS_URL", &redis.url())
         .env("VK_SECRET", "s3cret")
-        .env("LOAD_BALANCER_STRATEGY", "round-robin")
+        .env("LOAD_BALANCER_STRATEGY", strategy)
         .env("HEALTH_CHECK_INTERVAL", "1")
         .start()
         .await;
@@ -98,6 +102,24 @@ async fn without_redis_it_answers_all_the_same() {
     assert_eq!((first.status, first.header("x-cache")), (200, "MISS"));
     let second = ask(&gateway, "/api/v1/files", "ana").await;
     assert_eq!((second.text(), second.header("x-cache")), (first.text(), "HIT"));
+}
+
+/// VK2: the variable chooses between turns and weights by the backend's provider.
+#[tokio::test]
+async fn its_strategies() {
+    let (one, two, redis) = (backend("one").await, backend("two").await, Redis::start().await);
+    for (strategy, name, share) in
+        [("round-robin", "RoundRobin", 20), ("weighted-round-robin", "WeightedRoundRobin", 30)]
+    {
+        let gateway = start_by(strategy, &one, &two, &redis).await;
+        assert_eq!(gateway.get("/stats").await.json()["load_balancer"], name);
+        let mut first = 0;
+        for number in 0..40 {
+            let text = ask(&gateway, &format!("/api/v1/{strategy}/{number}"), "ana").await.text();
+            first += usize::from(text.starts_with("one "));
+        }
+        assert!(first.abs_diff(share) <= 1, "{strategy}: {first} of 40 to the first");
+    }
 }
 
 /// VK6, VK7 and VK8; and in turn (VK2).

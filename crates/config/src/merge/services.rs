@@ -89,6 +89,9 @@ impl Merger<'_> {
         let places = source.document.root.at(&path_of_list).map(|node| node.survivors()).unwrap_or_default();
         let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
+        // Who asks for turns by name, by a variable say, gets turns.
+        let named = written.strategy.as_ref().and_then(|strategy| strategy.0.named);
+        let weight_by = written.weight_by.as_ref().filter(|_| named != Some(NamedStrategy::RoundRobin));
         for (at, endpoint) in list.iter().enumerate() {
             let endpoint = &endpoint.0;
             let own = path_of_list.index(places.get(at).copied().unwrap_or(at));
@@ -121,7 +124,7 @@ impl Merger<'_> {
                 scheme: url.scheme,
                 address: url.address.clone(),
                 base_path: shared(&url.base_path),
-                weight: weight.saturating_mul(factor(written.weight_by.as_ref(), endpoint)).min(MAX_WEIGHT),
+                weight: weight.saturating_mul(factor(weight_by, endpoint)).min(MAX_WEIGHT),
                 metadata: endpoint.metadata.iter().map(|(key, value)| (shared(key), shared(value))).collect(),
             });
         }
@@ -140,7 +143,7 @@ impl Merger<'_> {
         let path = path.key("strategy");
         let Some(written) = written else { return Strategy::RoundRobin };
         match written.named {
-            Some(NamedStrategy::RoundRobin) => Strategy::RoundRobin,
+            Some(NamedStrategy::RoundRobin | NamedStrategy::WeightedRoundRobin) => Strategy::RoundRobin,
             Some(NamedStrategy::LeastConnections) => Strategy::LeastConnections,
             Some(NamedStrategy::Random) => Strategy::Random,
             Some(NamedStrategy::P2c) => Strategy::P2c,

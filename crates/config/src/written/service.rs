@@ -27,10 +27,11 @@ pub struct Service {
     pub endpoints: Option<Vec<OrTable<Endpoint>>>,
     /// The same as `endpoints`.
     pub urls: Option<Vec<OrTable<Endpoint>>>,
-    /// How an endpoint is chosen: `round_robin`, `least_connections`, `random`, `p2c`, `ip_hash`, `consistent_hash`, or
-    /// `{ hash = { header = "X-User" } }`. Default `round_robin`.
+    /// How an endpoint is chosen: `round_robin`, `weighted_round_robin`, `least_connections`, `random`, `p2c`, `ip_hash`, `consistent_hash`, or
+    /// `{ hash = { header = "X-User" } }`. Default in turn, by weight.
     pub strategy: Option<OrTable<Strategy>>,
-    /// Multiply weights by the value of a metadata key: `{ key = "provider", supabase = 3, gdrive = 1 }`.
+    /// Multiply weights by the value of a metadata key: `{ key = "provider", supabase = 3, gdrive = 1 }`. With
+    /// `strategy = "round_robin"` they stay as they are written: that takes turns.
     pub weight_by: Option<WeightBy>,
     /// Keep a client at its endpoint by a cookie. `true`, the cookie's name, or a table. Default: off.
     pub sticky: Option<OrTable<Sticky>>,

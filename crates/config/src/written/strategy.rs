@@ -25,8 +25,10 @@ pub struct Strategy {
 /// The strategies that have a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedStrategy {
-    /// In turn, smoothly, by weight.
+    /// In turn, smoothly, by the weights that are written; what `weight_by` says does not count.
     RoundRobin,
+    /// In turn, smoothly, by weight, with what `weight_by` says.
+    WeightedRoundRobin,
     /// The fewest open requests for its weight.
     LeastConnections,
     /// By chance, by weight.
@@ -48,9 +50,9 @@ impl Choice for NamedStrategy {
         ("p2c", Self::P2c),
         ("ip_hash", Self::IpHash),
         ("consistent_hash", Self::ConsistentHash),
-        ("weighted_round_robin", Self::RoundRobin),
-        ("weighted", Self::RoundRobin),
-        ("wrr", Self::RoundRobin),
+        ("weighted_round_robin", Self::WeightedRoundRobin),
+        ("weighted", Self::WeightedRoundRobin),
+        ("wrr", Self::WeightedRoundRobin),
         ("rr", Self::RoundRobin),
         ("roundrobin", Self::RoundRobin),
         ("least_conn", Self::LeastConnections),
