@@ -12,8 +12,14 @@ pub fn hs256(secret: &str, mut claims: Value) -> String {
     if claims.get("exp").is_none() {
         claims["exp"] = json!(now + 600);
     }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    signed("HS256", &claims, |message| hmac::sign(&key, message).as_ref().to_vec())
+}
+
+/// As somebody signs it.
+pub fn signed(algorithm: &str, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(&claims));
-    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message.as_bytes());
+    let message = format!("{}.{}", part(&json!({ "alg": algorithm, "typ": "JWT" })), part(claims));
+    let signature = sign(message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

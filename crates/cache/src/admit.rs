@@ -125,19 +125,21 @@ pub fn admit(
     let shared = said.has(Flag::Public) || said.has(Flag::MustRevalidate) || said.s_maxage.is_said();
     // Credentials that a middleware has checked and taken away, or found in another field, are credentials all the same.
     let authorized = request.fields.has(Known::Authorization);
-    if (authorized || identity.is_some()) && !shared && !policy.key.tell_apart(identity, authorized) {
+    let has_credentials = authorized || identity.is_some();
+    if has_credentials && !shared && !policy.key.tell_apart(identity, authorized) {
         return Err(Refusal::Authorization);
     }
     if answer.length.is_some_and(|length| length > policy.max_object) {
         return Err(Refusal::TooLarge);
     }
-    let times = times(policy, (request, identity), answer, &said, is_targeted)?;
+    let times = times(policy, request, has_credentials, answer, &said, is_targeted)?;
     Ok(Admission { times, vary, without: said.fields, shared })
 }
 
 fn times(
     policy: &Policy,
-    (request, identity): (&Request, Option<&Identity>),
+    request: &Request,
+    has_credentials: bool,
     answer: &Received<'_>,
     said: &Directives,
     is_targeted: bool,
@@ -150,7 +152,7 @@ fn times(
         (_, Some(lifetime)) => lifetime.max(policy.min_lifetime),
         (Some(own), None) => own,
         (None, None) => {
-            heuristic(policy, request, identity.is_some(), answer, said).ok_or(Refusal::NoLifetime)?
+            heuristic(policy, request, has_credentials, answer, said).ok_or(Refusal::NoLifetime)?
         }
     };
     if !may_store(policy, answer.status, explicit.is_some()) {
@@ -217,12 +219,12 @@ fn explicit(said: &Directives, answer: &Received<'_>, is_targeted: bool) -> Opti
 fn heuristic(
     policy: &Policy,
     request: &Request,
-    is_known: bool,
+    has_credentials: bool,
     answer: &Received<'_>,
     said: &Directives,
 ) -> Option<u32> {
     const DAY: u64 = 86_400;
-    let personal = is_known || request.fields.has(Known::Cookie) || request.fields.has(Known::Authorization);
+    let personal = has_credentials || request.fields.has(Known::Cookie);
     let may = is_heuristically_cacheable(answer.status) || said.has(Flag::Public);
     if !policy.heuristics || !may || personal || request.original_query().is_some() {
         return None;

@@ -1,13 +1,12 @@
 //! Tokens (AVX4, PET7): who is let in, what the service is told, and what goes by who the client is: limits, the cache.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response};
 use portcullis_e2e::{
     Client, Endpoint, Gateway, Reply, Setup,
     client::{empty, full},
     endpoint, gateway,
     grpc::{self, Caller, Note},
-    token::hs256,
+    token::{hs256, signed},
     wait::LONG,
     within,
 };
@@ -232,20 +231,15 @@ async fn nobody_gets_anothers_answer() {
 async fn keys_change_without_a_gap() {
     let endpoint = here().await;
     let [old, new] = [(); 2].map(|()| KeyPair::generate_for(&PKCS_ED25519).unwrap());
-    let signed = |key: &KeyPair| {
-        let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims = json!({ "sub": "ana", "exp": 4_000_000_000_u64 });
-        let message = format!("{}.{}", part(json!({ "alg": "EdDSA" })), part(claims));
-        let signature = key.sign(message.as_bytes()).unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
-    };
+    let claims = json!({ "sub": "ana", "exp": 4_000_000_000_u64 });
+    let by = |key: &KeyPair| signed("EdDSA", &claims, |message| key.sign(message).unwrap());
     let mut gateway = Setup::new(&text("public_key = \"old.pem\"", ""))
         .set("app", endpoint.url())
         .file("old.pem", old.public_key_pem())
         .file("new.pem", new.public_key_pem())
         .start()
         .await;
-    let (by_old, by_new) = (signed(&old), signed(&new));
+    let (by_old, by_new) = (by(&old), by(&new));
     assert_eq!(ask(&gateway, "/", &by_old, &[]).await.status, 200);
     assert_eq!(ask(&gateway, "/", &by_new, &[]).await.status, 401);
     gateway.rewrite(&text("public_key = [\"new.pem\", \"old.pem\"]", ""));

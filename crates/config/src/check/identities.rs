@@ -8,7 +8,7 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     merge::base,
-    model::{Middleware, Name, Origin, Route, Target},
+    model::{Middleware, Name, Route},
 };
 
 /// Kinds of middlewares that find out who a client is.
@@ -35,16 +35,17 @@ impl Check<'_> {
                     self.at(&middleware.origin, &[], true, finding);
                 }
             }
-            if let Some((name, origin)) = self.claims_in_key(route)
+            if let Some((cache, name, origin)) = self.cache_of(route)
+                && !cache.key.claims.is_empty()
                 && !known
-                && told.insert(name)
+                && told.insert(name.clone())
             {
                 let message =
                     format!("nothing on the route `{}` finds out whose claims these are", base(&route.name));
                 let help =
                     "answers to requests with credentials are not stored; add a middleware such as `jwt`";
                 let finding = Finding::warning(Code::Conflict, message).help(help);
-                self.at(&origin, &["cache", "key", "claims"], false, finding);
+                self.at(origin, &["cache", "key", "claims"], false, finding);
             }
         }
     }
@@ -55,19 +56,6 @@ impl Check<'_> {
         let listeners = self.model.listeners.iter().filter(|(name, _)| serves(name));
         let mut asked = listeners.flat_map(|(_, listener)| &listener.middlewares);
         asked.any(|name| self.model.middlewares.get(name).is_some_and(|m| KNOWING.contains(&&*m.kind)))
-    }
-
-    /// Where the route's cache, its own or its service's, has claims in its key.
-    fn claims_in_key(&self, route: &Route) -> Option<(Name, Origin)> {
-        let service = match &route.target {
-            Target::Service(name) => self.model.services.get(name),
-            _ => None,
-        };
-        let of_service =
-            || service.and_then(|s| Some((s.cache.as_ref()?, (s.name.clone(), s.origin.clone()))));
-        let of_route = route.cache.as_ref().map(|cache| (cache, (route.name.clone(), route.origin.clone())));
-        let (cache, place) = of_route.or_else(of_service)?;
-        (cache.enabled && !cache.key.claims.is_empty()).then_some(place)
     }
 }
 

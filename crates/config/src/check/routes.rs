@@ -6,14 +6,14 @@ use super::Check;
 use crate::{
     diagnostic::{Code, Finding},
     merge::base,
-    model::{Fallback, Instead, Name, Route, Target},
+    model::{Cache, Fallback, Instead, Name, Origin, Route, Target},
     rule::{Matcher, Rule},
 };
 
 /// Text with which hosts and paths of a rule start; what a rule does not say is empty.
 type Key = (String, String);
 
-impl Check<'_> {
+impl<'a> Check<'a> {
     pub(super) fn unreachable(&mut self) {
         for route in &self.model.routes {
             let Some((a, b)) = route.rule.contradiction() else { continue };
@@ -27,15 +27,20 @@ impl Check<'_> {
         }
     }
 
+    /// How answers on a route are cached, and whose setting that is: its own, or its service's.
+    pub(super) fn cache_of(&self, route: &'a Route) -> Option<(&'a Cache, &'a Name, &'a Origin)> {
+        let of_route = route.cache.as_ref().map(|cache| (cache, &route.name, &route.origin));
+        let of_service = || {
+            let Target::Service(name) = &route.target else { return None };
+            let service = self.model.services.get(name)?;
+            Some((service.cache.as_ref()?, &service.name, &service.origin))
+        };
+        of_route.or_else(of_service).filter(|(cache, ..)| cache.enabled)
+    }
+
     /// What is stale comes from a cache.
     pub(super) fn stale_fallbacks(&mut self) {
-        let caches = |route: &Route| {
-            let of_service = match &route.target {
-                Target::Service(name) => self.model.services.get(name).and_then(|s| s.cache.as_ref()),
-                _ => None,
-            };
-            route.cache.as_ref().or(of_service).is_some_and(|cache| cache.enabled)
-        };
+        let caches = |route: &Route| self.cache_of(route).is_some();
         let leads_to =
             |route: &Route, name: &Name| matches!(&route.target, Target::Service(to) if to == name);
         let routes = self.model.routes.iter();

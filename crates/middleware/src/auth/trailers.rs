@@ -8,21 +8,22 @@ use std::{
 
 use portcullis_core::{Appended, Body, Error, Fields, Frame, Stream, forwarded::is_spelling_of};
 
-/// Takes trailers of these names, in any spelling, out of a body that is still to come.
-pub fn without(body: &mut Body, names: &Arc<[String]>) {
+/// Takes trailers named as these headers (and the claims in them), in any spelling, out of a body that is still to come.
+pub fn without(body: &mut Body, headers: &Arc<[(String, String)]>) {
     if let Body::Stream(_) = body {
-        *body = Body::stream(Without { inner: std::mem::take(body), names: names.clone() });
+        *body = Body::stream(Without { inner: std::mem::take(body), headers: headers.clone() });
     }
 }
 
 struct Without {
     inner: Body,
-    names: Arc<[String]>,
+    headers: Arc<[(String, String)]>,
 }
 
 impl Without {
     fn clean(&self, trailers: &mut Fields) {
-        trailers.retain(|_, name, _| !self.names.iter().any(|own| is_spelling_of(name, own.as_bytes())));
+        trailers
+            .retain(|_, name, _| !self.headers.iter().any(|(own, _)| is_spelling_of(name, own.as_bytes())));
     }
 }
 

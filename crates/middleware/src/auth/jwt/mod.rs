@@ -95,9 +95,8 @@ struct Check {
     header: String,
     cookie: Option<String>,
     optional: bool,
-    headers: Vec<(String, String)>,
-    /// Their names.
-    told: Arc<[String]>,
+    /// Headers for the service, and the claims in them.
+    headers: Arc<[(String, String)]>,
     hide: bool,
     realm: String,
     accepted: Arc<Counter>,
@@ -143,7 +142,6 @@ impl MiddlewareKind for Jwt {
             header: self.header,
             cookie: self.cookie,
             optional: self.optional,
-            told: self.headers.keys().cloned().collect(),
             headers: self.headers.into_iter().collect(),
             hide: self.hide,
             realm: self.realm,
@@ -213,12 +211,12 @@ impl Check {
         let (header, hide) = (self.header.as_bytes(), self.hide);
         x.request.fields.retain(|_, name, _| {
             let is_token = is_spelling_of(name, header) && (hide || !name.eq_ignore_ascii_case(header));
-            !is_token && !self.told.iter().any(|told| is_spelling_of(name, told.as_bytes()))
+            !is_token && !self.headers.iter().any(|(told, _)| is_spelling_of(name, told.as_bytes()))
         });
-        if !self.told.is_empty() {
-            trailers::without(&mut x.request.body, &self.told);
+        if !self.headers.is_empty() {
+            trailers::without(&mut x.request.body, &self.headers);
         }
-        for (name, claim) in &self.headers {
+        for (name, claim) in self.headers.iter() {
             let value = identity.and_then(|identity| identity.claim(claim));
             if let Some(value) = value.filter(|value| is_value(value)) {
                 x.request.fields.append(name, value.as_bytes());

@@ -39,7 +39,6 @@ struct Ring {
 enum Key {
     Secret(hmac::Key),
     Public(public::UnparsedPublicKey<Vec<u8>>),
-    Rsa(&'static public::RsaParameters, public::RsaPublicKeyComponents<Vec<u8>>),
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
@@ -51,13 +50,11 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         (AlgorithmFamily::Hmac, DecodingKeyKind::SecretOrDer(secret)) => {
             Key::Secret(hmac::Key::new(hash(*algorithm)?, secret))
         }
-        (AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            Key::Rsa(rsa(*algorithm)?, public::RsaPublicKeyComponents { n: n.clone(), e: e.clone() })
-        }
         (_, DecodingKeyKind::SecretOrDer(bytes)) => {
             Key::Public(public::UnparsedPublicKey::new(verification(*algorithm)?, bytes.clone()))
         }
-        _ => return Err(ErrorKind::InvalidKeyFormat.into()),
+        // Keys come in PEM form, and so as DER.
+        (_, DecodingKeyKind::RsaModulusExponent { .. }) => return Err(ErrorKind::InvalidKeyFormat.into()),
     };
     Ok(Box::new(Ring { algorithm: *algorithm, key }))
 }
@@ -71,7 +68,7 @@ fn hash(algorithm: Algorithm) -> Result<hmac::Algorithm> {
     }
 }
 
-fn rsa(algorithm: Algorithm) -> Result<&'static public::RsaParameters> {
+fn verification(algorithm: Algorithm) -> Result<&'static dyn public::VerificationAlgorithm> {
     match algorithm {
         Algorithm::RS256 => Ok(&public::RSA_PKCS1_2048_8192_SHA256),
         Algorithm::RS384 => Ok(&public::RSA_PKCS1_2048_8192_SHA384),
@@ -79,16 +76,10 @@ fn rsa(algorithm: Algorithm) -> Result<&'static public::RsaParameters> {
         Algorithm::PS256 => Ok(&public::RSA_PSS_2048_8192_SHA256),
         Algorithm::PS384 => Ok(&public::RSA_PSS_2048_8192_SHA384),
         Algorithm::PS512 => Ok(&public::RSA_PSS_2048_8192_SHA512),
-        _ => unsupported(),
-    }
-}
-
-fn verification(algorithm: Algorithm) -> Result<&'static dyn public::VerificationAlgorithm> {
-    match algorithm {
         Algorithm::ES256 => Ok(&public::ECDSA_P256_SHA256_FIXED),
         Algorithm::ES384 => Ok(&public::ECDSA_P384_SHA384_FIXED),
         Algorithm::EdDSA => Ok(&public::ED25519),
-        _ => rsa(algorithm).map(|parameters| parameters as &dyn public::VerificationAlgorithm),
+        _ => unsupported(),
     }
 }
 
@@ -97,7 +88,6 @@ impl Verifier<Vec<u8>> for Ring {
         let verified = match &self.key {
             Key::Secret(key) => hmac::verify(key, message, signature),
             Key::Public(key) => key.verify(message, signature),
-            Key::Rsa(parameters, key) => key.verify(parameters, message, signature),
         };
         verified.map_err(|_| Refused::new())
     }
